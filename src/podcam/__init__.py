@@ -1,0 +1,3 @@
+"""Podcam: a dashcam for the network of your pods."""
+
+__version__ = "0.1.0"

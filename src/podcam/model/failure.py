@@ -1,0 +1,68 @@
+"""A failure as the wire detector reports it, and what is known of a server since the detector began."""
+
+from dataclasses import dataclass, field
+
+from podcam.model.point import Endpoint
+from podcam.model.verdict import FailureClass
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One connection that failed, told from its control packets.
+
+    Byte counts are payload bytes modulo 2**32 as the sequence numbers tell them, None when they cannot be known:
+    `*_bytes` is what that side had sent, `*_acked` what of it the other side had acknowledged.
+    """
+
+    time_ns: int
+    failure_class: FailureClass
+    client: Endpoint
+    server: Endpoint
+    by: str
+    """`client`, `server`, `network` (ICMP), or `nobody` (silence)."""
+    start_ns: int | None
+    """When the first SYN was seen; None for a connection that began before the detector did."""
+    client_bytes: int | None = None
+    client_acked: int | None = None
+    server_bytes: int | None = None
+    server_acked: int | None = None
+
+    def sentence(self) -> str:
+        """What happened, in one line for a log."""
+        return _SENTENCES[self.failure_class](self)
+
+
+def _bytes(n: int | None) -> str:
+    return "an unknown number of bytes" if n is None else "1 byte" if n == 1 else f"{n:,} bytes"
+
+
+def _ended(failure: Failure, how: str) -> str:
+    return (
+        f"{failure.client} → {failure.server} {how} by the {failure.by}: "
+        f"client sent {_bytes(failure.client_bytes)} ({_bytes(failure.client_acked)} acknowledged), "
+        f"server sent {_bytes(failure.server_bytes)}"
+    )
+
+
+_SENTENCES = {
+    FailureClass.REFUSED: lambda f: f"{f.client} → {f.server} refused: SYN answered by RST",
+    FailureClass.UNREACHABLE: lambda f: f"{f.client} → {f.server} unreachable: ICMP error for the SYN",
+    FailureClass.NO_ANSWER: lambda f: f"{f.client} → {f.server} got no answer in the handshake",
+    FailureClass.HANDSHAKE_RESET: lambda f: f"{f.client} → {f.server} reset by the {f.by} in the handshake",
+    FailureClass.RESET_EARLY: lambda f: _ended(f, "reset"),
+    FailureClass.CLOSED_EARLY: lambda f: _ended(f, "closed early"),
+    FailureClass.RESET: lambda f: _ended(f, "reset"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ServerCounts:
+    """What became of the connections to one server at one point since `since_ns`."""
+
+    server: Endpoint
+    since_ns: int
+    connections: int
+    failures: dict[FailureClass, int] = field(default_factory=dict)
+    last_good_start_ns: int | None = None
+    """Where the last connection that ended well began."""
+    last_good_end_ns: int | None = None

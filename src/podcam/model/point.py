@@ -1,0 +1,56 @@
+"""Where packets are recorded, and what they are recorded from."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """A network interface of a point, as the kernel names it.
+
+    `index` is its ifindex in its namespace; `hardware_type` the ARPHRD_* number of linux/if_arp.h
+    (1 Ethernet, 772 loopback, 65534 none).
+    """
+
+    index: int
+    name: str
+    hardware_type: int
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One network namespace that is recorded.
+
+    `name` is what people call it (a namespace's name, `pid-123`, a pod) and is unique within a recorder;
+    `node` is the host it lies on; `namespace` is the path of its network namespace, None for the recorder's own.
+    """
+
+    name: str
+    node: str
+    namespace: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A stretch of time, both ends included, in nanoseconds since 1970 UTC."""
+
+    start_ns: int
+    end_ns: int
+
+    def overlaps(self, first_ns: int, last_ns: int) -> bool:
+        """Whether anything between `first_ns` and `last_ns` can lie within."""
+        return first_ns <= self.end_ns and last_ns >= self.start_ns
+
+    def __contains__(self, time_ns: int) -> bool:
+        return self.start_ns <= time_ns <= self.end_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One side of a connection: an address in its usual spelling, and a port."""
+
+    ip: str
+    port: int
+    name: str | None = None
+
+    def __str__(self) -> str:
+        return f"[{self.ip}]:{self.port}" if ":" in self.ip else f"{self.ip}:{self.port}"

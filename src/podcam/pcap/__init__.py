@@ -1,0 +1,1 @@
+"""The pcapng codec, and what pcap and pcapng files are made of."""
