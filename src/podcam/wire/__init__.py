@@ -1,3 +1,4 @@
 """Sans-IO protocol parsers: link, ip, tcp, dns, tls, postgres. Bytes in, events out.
 
-Packet content never raises: it yields `Malformed`."""
+Packet content never raises: it yields `Malformed`.
+"""
