@@ -42,6 +42,9 @@ class TcpEvent(IntFlag):
     REUSED_PORTS = 1 << 14
 
 
+NO_EVENTS = TcpEvent(0)
+
+
 @dataclass(frozen=True, slots=True)
 class IcmpError:
     """An ICMP or ICMPv6 error that quotes a packet of the connection."""
@@ -58,9 +61,9 @@ class IcmpError:
 class Packet:
     """One packet of a connection.
 
-    `seq`, `ack` and `window` are raw (unsigned, not scaled); `payload` is what was captured of the TCP payload, which
-    has `payload_bytes` bytes on the wire (a capture cut by a snap length holds fewer). `from_client` tells the
-    direction; for an ICMP error it is the direction of the *quoted* packet and `icmp` is set.
+    `seq`, `ack` and `window` are raw (unsigned, not scaled); `payload` is what was captured of the TCP
+    payload, which has `payload_bytes` bytes on the wire (a capture cut by a snap length holds fewer).
+    `from_client` tells the direction; for an ICMP error it is that of the *quoted* packet, and `icmp` is set.
     """
 
     frame: int
@@ -74,7 +77,7 @@ class Packet:
     ip_id: int
     payload_bytes: int
     payload: bytes = b""
-    events: TcpEvent = TcpEvent(0)
+    events: TcpEvent = NO_EVENTS
     icmp: IcmpError | None = None
 
     def has(self, flags: int) -> bool:
@@ -99,8 +102,8 @@ class TcpCounts:
 class Conversation:
     """One TCP connection at one point, with its packets.
 
-    The client is who sent the SYN; where no SYN was seen, `syn_seen` is false and the client is the side with the
-    higher port.
+    The client is who sent the SYN; where no SYN was seen, `syn_seen` is false and the client is the side with
+    the higher port.
     """
 
     id: int

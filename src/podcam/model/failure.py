@@ -10,8 +10,8 @@ from podcam.model.verdict import FailureClass
 class Failure:
     """One connection that failed, told from its control packets.
 
-    Byte counts are payload bytes modulo 2**32 as the sequence numbers tell them, None when they cannot be known:
-    `*_bytes` is what that side had sent, `*_acked` what of it the other side had acknowledged.
+    Byte counts are payload bytes modulo 2**32 as the sequence numbers tell them, None when they cannot be
+    known: `*_bytes` is what that side had sent, `*_acked` what of it the other side had acknowledged.
     """
 
     time_ns: int

@@ -21,7 +21,7 @@ class Point:
     """One network namespace that is recorded.
 
     `name` is what people call it (a namespace's name, `pid-123`, a pod) and is unique within a recorder;
-    `node` is the host it lies on; `namespace` is the path of its network namespace, None for the recorder's own.
+    `node` is the host it lies on; `namespace` the path of its network namespace, None for the recorder's own.
     """
 
     name: str
