@@ -1,0 +1,7 @@
+"""`python -m podcam`."""
+
+import sys
+
+from podcam.cli import main
+
+sys.exit(main())
