@@ -75,7 +75,7 @@ class PasswordMessage:
 
 @dataclass(frozen=True, slots=True)
 class Authentication:
-    """What the server wants for an authentication, or that it wants no more (code 0, which is not yet success)."""
+    """What the server wants to know, or (code 0) that it wants no more, which is not yet success."""
 
     span: Span
     code: int
@@ -203,10 +203,8 @@ def negotiate_protocol_version(span: Span, body: bytes) -> NegotiateProtocolVers
 
 def parameter_status(span: Span, body: bytes) -> ParameterStatus:
     """Read a name and a value."""
-    name, _, value = body.partition(b"\0")
-    return ParameterStatus(
-        span, name.decode("utf-8", "replace"), value.rstrip(b"\0").decode("utf-8", "replace")
-    )
+    name, _, value = body.decode("utf-8", "replace").partition("\0")
+    return ParameterStatus(span, name, value.rstrip("\0"))
 
 
 def backend_key_data(span: Span, body: bytes) -> BackendKeyData:

@@ -1,7 +1,8 @@
 """Both sides of a PostgreSQL connection to events (PostgreSQL documentation, "Message Flow").
 
-The client's first packets have no type byte; a request for encryption is answered by a single byte, after which
-everything may belong to TLS, or (GSS) cannot be seen any more. Everything else is a type, a length and a body.
+The client's first packets have no type byte; a request for encryption is answered by a single byte, after
+which everything may belong to TLS, or (GSS) cannot be seen any more. Everything else is a type, a length and
+a body.
 """
 
 from collections.abc import Callable
@@ -68,7 +69,7 @@ _FIRST_ANSWERS = frozenset({b"R", b"E", b"N", b"v"})
 
 
 def looks_like_startup(head: bytes) -> bool:
-    """Whether a client's first bytes begin a PostgreSQL connection without direct TLS. Needs eight of them."""
+    """Whether a client's first bytes begin a PostgreSQL connection in the clear. Needs eight of them."""
     if len(head) < 8:
         return False
     length, code = int.from_bytes(head[:4]), int.from_bytes(head[4:8])
@@ -103,8 +104,8 @@ class PostgresParser:
     """Follows both sides of a connection.
 
     Args:
-        from_start: whether the first bytes fed are the first of the connection; otherwise the parser looks for
-            messages as it does behind a gap.
+        from_start: whether the first bytes fed are the first of the connection; otherwise the parser looks
+            for messages as it does behind a gap.
     """
 
     def __init__(self, *, from_start: bool = True) -> None:
@@ -135,6 +136,7 @@ class PostgresParser:
             return []
         if direction.mode is not _Mode.OPAQUE:
             direction.mode = _Mode.LOST
+            self._answered |= side is Side.SERVER
         return [Malformed(Span(side, start, start + length), "not captured")]
 
     def _direction(self, side: Side) -> _Direction:
@@ -197,9 +199,7 @@ class PostgresParser:
             self._client.mode = _Mode.STARTUP
             return self._message(direction)
         if byte not in {yes, b"N"}:
-            return self._not_this_protocol(
-                direction, f"not an answer to a request for {self._requested} encryption"
-            )
+            return self._not_this_protocol(direction, "not an answer to a request for encryption")
         accepted = byte == yes
         direction.mode = _Mode.MESSAGES
         return EncryptionResponse(held.take(1), self._requested, accepted)
