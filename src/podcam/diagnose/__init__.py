@@ -1,4 +1,9 @@
 """Rules: a pure function from a connection to a verdict, with the frames that prove it.
 
-Opens no file: `columns` hands it connections.
+Opens no file: `columns` hands it connections. What others may use:
+
+    case = diagnose(["a.pcapng"], progress=None)   # -> Case; progress(fraction done)
+    case.diagnosis                                 # model.diagnosis.Diagnosis
+    case.conversation(id)                          # model.connection.Conversation of a DiagnosedConnection's id
+    judge(conversation, context)                   # -> model.diagnosis.Verdict
 """
