@@ -1,0 +1,36 @@
+"""Tell which tests skipped and why; fail if any did for want of what this machine has.
+
+usage: skipped_tests.py JUNIT.xml
+"""
+
+import os
+import sys
+import xml.etree.ElementTree as ET
+from collections import Counter
+from pathlib import Path
+
+_SHARED_MATERIAL = "../shared"
+"""Captures that lie beside the repository on some machines only."""
+
+
+def main() -> int:
+    """Exit code 1 when a test skipped that must not skip as root on a machine that `make test` set up."""
+    suites = ET.parse(Path(sys.argv[1])).getroot()  # noqa: S314 - pytest wrote it a moment ago
+    reasons = Counter(skip.get("message", "") for skip in suites.iter("skipped"))
+    for reason, times in reasons.most_common():
+        print(f"{times:4} {reason}")
+    if not reasons:
+        print("   0")
+    unexpected = [reason for reason in reasons if _SHARED_MATERIAL not in reason]
+    if unexpected and _may_do_everything():
+        print("As root, with all programs installed and namespaces allowed, nothing of this may skip.")
+        return 1
+    return 0
+
+
+def _may_do_everything() -> bool:
+    return os.geteuid() == 0 and os.system("unshare --net true 2>/dev/null") == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
