@@ -17,7 +17,9 @@ def problems(text: str) -> list[str]:
 def main() -> int:
     """Exit code 1 when anything is wrong with any of the files."""
     found = [
-        f"{path.name}: {problem}" for path in sorted(_FOLDER.glob("*.txt")) for problem in problems(path.read_text())
+        f"{path.name}: {problem}"
+        for path in sorted(_FOLDER.glob("*.txt"))
+        for problem in problems(path.read_text())
     ]
     print("\n".join(found) or "The requirements are pinned by hashes and name no index.")
     return 1 if found else 0

@@ -15,7 +15,7 @@ _SHARED_MATERIAL = "../shared"
 
 def main() -> int:
     """Exit code 1 when a test skipped that must not skip as root on a machine that `make test` set up."""
-    suites = ET.parse(Path(sys.argv[1])).getroot()  # noqa: S314 - pytest wrote it a moment ago
+    suites = ET.parse(Path(sys.argv[1])).getroot()
     reasons = Counter(skip.get("message", "") for skip in suites.iter("skipped"))
     for reason, times in reasons.most_common():
         print(f"{times:4} {reason}")
