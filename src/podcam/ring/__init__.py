@@ -2,3 +2,51 @@
 
 Owns every byte of a segment; knows nothing of sockets.
 """
+
+from podcam.ring.freeze import FrozenPart, freeze, segments_in
+from podcam.ring.reader import SegmentReader
+from podcam.ring.ring import (
+    Notice,
+    NotKept,
+    PacketsLost,
+    Ring,
+    RingGrew,
+    RingShrunk,
+    TornSegment,
+    sync,
+)
+from podcam.ring.segment import (
+    FLAG_PAYLOAD_CUT,
+    PRIVATE_BYTES,
+    RecordedPacket,
+    SegmentHeader,
+    Source,
+    Totals,
+    is_segment,
+    parse_segment_name,
+)
+from podcam.ring.writer import SegmentWriter
+
+__all__ = [
+    "FLAG_PAYLOAD_CUT",
+    "PRIVATE_BYTES",
+    "FrozenPart",
+    "NotKept",
+    "Notice",
+    "PacketsLost",
+    "RecordedPacket",
+    "Ring",
+    "RingGrew",
+    "RingShrunk",
+    "SegmentHeader",
+    "SegmentReader",
+    "SegmentWriter",
+    "Source",
+    "TornSegment",
+    "Totals",
+    "freeze",
+    "is_segment",
+    "parse_segment_name",
+    "segments_in",
+    "sync",
+]

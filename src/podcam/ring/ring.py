@@ -1,0 +1,392 @@
+"""The ring: the bounded, most recent packets of one point, as segments in one folder."""
+
+import errno
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from podcam.errors import ClipError, RightsError, SegmentError, StorageFullError, UsageError
+from podcam.model.point import Window
+from podcam.ring.eviction import Stored, to_fit, to_free
+from podcam.ring.freeze import FrozenPart, keep, overlaps, segments_in
+from podcam.ring.reader import SegmentReader
+from podcam.ring.segment import (
+    END_BYTES,
+    NATIVE,
+    Source,
+    Totals,
+    header_bytes,
+    interfaces_to_json,
+    metadata_record,
+    parse_segment_name,
+)
+from podcam.ring.writer import SegmentWriter
+
+_DENIED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+
+@dataclass(frozen=True, slots=True)
+class RingShrunk:
+    """The file system is full: the ring goes on within `limit_bytes`."""
+
+    limit_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class RingGrew:
+    """The file system has room again: the ring may use `limit_bytes`."""
+
+    limit_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class PacketsLost:
+    """The file system is full and the ring has nothing left to give up: these were not written."""
+
+    packets: int
+
+
+@dataclass(frozen=True, slots=True)
+class TornSegment:
+    """A segment that was there before is damaged; it stays as it is."""
+
+    path: Path
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NotKept:
+    """A clip lacks a segment that it should hold."""
+
+    into: Path
+    reason: str
+
+
+Notice = RingShrunk | RingGrew | PacketsLost | TornSegment | NotKept
+_Buffer = memoryview | bytearray
+
+
+@dataclass(slots=True)
+class _Freeze:
+    windows: tuple[Window, ...]
+    segments: dict[str, Totals]
+    how: str = "link"
+
+
+class Ring:
+    """Appends blocks to segments, and gives up the oldest so that the folder never exceeds the limit.
+
+    Goes on after what is there. Not for use by two processes, or threads, at once: the recorder's lock sees
+    to that. Nothing here prints: what a person should know is in `take_notices`.
+
+    Args:
+        folder: made if it is not there.
+        source: what is recorded; goes into the header of every segment.
+        limit_bytes: what all segments may take together, at any moment.
+        segment_bytes: when to begin the next segment; at most half of the limit, so that rolling keeps half.
+        now_ns: the time, nanoseconds since 1970 UTC, as in all methods.
+
+    Raises:
+        UsageError: the limit is too small to hold a block.
+        RightsError: the folder cannot be made or written.
+        StorageFullError: there is no room for a first segment.
+    """
+
+    def __init__(
+        self, folder: Path, source: Source, *, limit_bytes: int, segment_bytes: int, now_ns: int
+    ) -> None:
+        self._least_bytes = 2 * (header_bytes(source) + source.block_bytes + END_BYTES)
+        if min(limit_bytes, 2 * segment_bytes) < self._least_bytes:
+            raise UsageError(
+                f"a ring of {limit_bytes:,} bytes in segments of {segment_bytes:,} is too small for kernel "
+                f"blocks of {source.block_bytes:,}: give it {self._least_bytes:,} bytes or more"
+            )
+        self.folder = folder
+        self.source = source
+        self.packets = 0
+        """Written since the start."""
+        self.dropped = 0
+        """Known to be lost since the start."""
+        self._limit_bytes = limit_bytes
+        self._allowed_bytes = limit_bytes
+        self._segment_bytes = segment_bytes
+        self._unreported_drops = 0
+        self._notices: list[Notice] = []
+        self._freezes: dict[Path, _Freeze] = {}
+        self._unsynced: set[Path] = set()
+        self._closed: list[tuple[Path, Totals]] = []
+        self._closed_bytes = 0
+        self._take_over()
+        self._active = self._begin(now_ns)
+        if not self._active.is_open:
+            raise StorageFullError(f"{folder} is on a full file system: free some space, or record elsewhere")
+
+    @property
+    def bytes(self) -> int:
+        """What all segments take together."""
+        return self._closed_bytes + (self._active.totals.bytes if self._active.is_open else 0)
+
+    @property
+    def limit_bytes(self) -> int:
+        """What they may take: less than asked for while the file system is full."""
+        return self._allowed_bytes
+
+    @property
+    def oldest_ns(self) -> int | None:
+        """How far the ring reaches back; None while it holds no packet."""
+        for _, totals in self._closed:
+            if totals.first_ns is not None:
+                return totals.first_ns
+        return self._active.totals.first_ns
+
+    def append(self, blocks: Sequence[_Buffer], *, now_ns: int, dropped: int = 0, flags: int = 0) -> None:
+        """Writes retired blocks of the kernel's ring, each cut to its `blk_len`, oldest first.
+
+        Their private areas are filled in on the way. `dropped` is how many packets were lost since the last
+        call; call without blocks to tell of drops alone.
+
+        Raises:
+            SegmentError: the file system fails in another way than being full.
+        """
+        self._unreported_drops += dropped
+        self.dropped += dropped
+        self._grow_back()
+        todo = list(blocks)
+        while todo:
+            if len(todo[0]) > self._allowed_bytes - header_bytes(self.source) - END_BYTES:
+                self._lose([todo.pop(0)])
+                continue
+            run = self._next_run(todo, now_ns)
+            written = self._write(run, now_ns, flags)
+            del todo[:written]
+            if written < len(run) and not self._give_up_space(len(todo[0]), now_ns):
+                self._lose(todo)
+                return
+
+    def note(self, kind: str, body: Mapping[str, object], now_ns: int) -> None:
+        """Writes a metadata record (`gap`, …) where the ring is now; left out on a full file system."""
+        size = len(metadata_record(kind, now_ns, body))
+        if not self._fits(size):
+            self._begin_next(now_ns)
+        if self._evict(self.bytes + size + END_BYTES) and self._active.is_open:
+            self._active.write_metadata(kind, now_ns, body)
+
+    def change_source(self, source: Source, now_ns: int) -> None:
+        """From here on the packets come from other interfaces, or through another filter."""
+        before, self.source = self.source, source
+        if source.interfaces != before.interfaces:
+            self.note("interfaces", {"interfaces": interfaces_to_json(source.interfaces)}, now_ns)
+        if source.filter != before.filter:
+            self.note("filter", {"filter": source.filter}, now_ns)
+
+    def roll(self, now_ns: int) -> None:
+        """Closes the segment and begins the next one; does nothing while it holds no packet."""
+        if self._active.totals.packets:
+            self._begin_next(now_ns)
+
+    def freeze(self, into: Path, windows: Iterable[Window], now_ns: int) -> FrozenPart:
+        """Links every segment that overlaps a window into the folder, and each later one as it closes.
+
+        Goes on until `release`; call again to widen the windows.
+
+        Raises:
+            ClipError: the segments can neither be linked nor copied.
+        """
+        frozen = self._freezes.setdefault(into, _Freeze((), {}))
+        frozen.windows = tuple(windows)
+        self.roll(now_ns)
+        for path, totals in self._closed:
+            _keep_if_wanted(path, totals, into, frozen)
+        return FrozenPart(into, dict(frozen.segments), frozen.how)
+
+    def release(self, into: Path, now_ns: int) -> FrozenPart:
+        """Ends a freeze: what overlaps its windows until now is linked.
+
+        Raises:
+            ClipError: the segments can neither be linked nor copied.
+        """
+        part = self.freeze(into, self._freezes[into].windows, now_ns)
+        del self._freezes[into]
+        return part
+
+    def take_notices(self) -> list[Notice]:
+        """What happened since the last call."""
+        notices, self._notices = self._notices, []
+        return notices
+
+    def take_unsynced(self) -> list[Path]:
+        """What was written to since the last call: what `sync` makes survive a power cut."""
+        paths, self._unsynced = self._unsynced, set()
+        return sorted(paths) + [self.folder] * bool(paths)
+
+    def close(self, now_ns: int) -> None:
+        """Closes the open segment."""
+        active = self._active
+        if not active.is_open:
+            return
+        active.close(now_ns)
+        self._add_closed(active.path, active.totals)
+        for into, frozen in self._freezes.items():
+            try:
+                _keep_if_wanted(active.path, active.totals, into, frozen)
+            except ClipError as error:
+                self._notices.append(NotKept(into, str(error)))
+
+    def _take_over(self) -> None:
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            paths = segments_in(self.folder)
+        except OSError as error:
+            kind = RightsError if error.errno in _DENIED else SegmentError
+            raise kind(f"cannot record in {self.folder}: {error.strerror}") from error
+        last = parse_segment_name(paths[-1].name) if paths else None
+        self._sequence = last[0] if last else 0
+        for path in paths:
+            self._add_closed(path, self._totals_of(path))
+
+    def _totals_of(self, path: Path) -> Totals:
+        try:
+            reader = SegmentReader(path)
+        except SegmentError as error:
+            self._notices.append(TornSegment(path, (str(error),)))
+            return Totals(bytes=path.stat().st_size)
+        totals = reader.totals()
+        if reader.problems:
+            self._notices.append(TornSegment(path, tuple(reader.problems)))
+        return totals
+
+    def _add_closed(self, path: Path, totals: Totals) -> None:
+        self._closed.append((path, totals))
+        self._closed_bytes += totals.bytes
+
+    def _begin(self, now_ns: int) -> SegmentWriter:
+        self._evict(self._closed_bytes + header_bytes(self.source) + END_BYTES)
+        self._sequence += 1
+        active = SegmentWriter(self.folder, self.source, self._sequence, now_ns)
+        self._unsynced.add(active.path)
+        return active
+
+    def _begin_next(self, now_ns: int) -> None:
+        self.close(now_ns)
+        self._active = self._begin(now_ns)
+
+    def _fits(self, size: int) -> bool:
+        """Whether a record goes into the open segment: one that holds nothing yet takes any."""
+        return self._active.is_open and (self._active.is_fresh or size <= self._room())
+
+    def _room(self) -> int:
+        limit = min(self._segment_bytes, self._allowed_bytes // 2)
+        return limit - self._active.totals.bytes - END_BYTES
+
+    def _next_run(self, blocks: Sequence[_Buffer], now_ns: int) -> list[_Buffer]:
+        """The blocks, at least one, that go into the open segment together; it is a new one if need be."""
+        if not self._fits(len(blocks[0])):
+            self._begin_next(now_ns)
+        room = self._room() - len(blocks[0])
+        count = 1
+        while count < len(blocks) and len(blocks[count]) <= room:
+            room -= len(blocks[count])
+            count += 1
+        return list(blocks[:count])
+
+    def _write(self, run: Sequence[_Buffer], now_ns: int, flags: int) -> int:
+        """How many of the blocks were written; none of them where they would exceed the limit."""
+        if not self._evict(self.bytes + sum(map(len, run)) + END_BYTES) or not self._active.is_open:
+            return 0
+        before = self._active.totals.packets
+        written = self._active.append(run, written_ns=now_ns, dropped=self._unreported_drops, flags=flags)
+        if written:
+            self.packets += self._active.totals.packets - before
+            self._unreported_drops = 0
+            self._unsynced.add(self._active.path)
+        return written
+
+    def _evict(self, wanted_bytes: int) -> bool:
+        """Removes the oldest segments so that the ring can be this large; whether it can."""
+        for gone in to_fit(
+            (_stored(*segment) for segment in self._closed), wanted_bytes, self._allowed_bytes
+        ):
+            self._remove(gone)
+            wanted_bytes -= gone.bytes
+        return wanted_bytes <= self._allowed_bytes
+
+    def _remove(self, gone: Stored) -> None:
+        (self.folder / gone.name).unlink(missing_ok=True)
+        self._closed = [segment for segment in self._closed if segment[0].name != gone.name]
+        self._closed_bytes -= gone.bytes
+
+    def _give_up_space(self, size: int, now_ns: int) -> bool:
+        """After the file system proved full: goes on within what there is, if the ring can free any of it."""
+        victims = self._unlinked_oldest(size)
+        if not victims and self._active.totals.packets:
+            self.close(now_ns)
+            victims = self._unlinked_oldest(size)
+        for gone in victims:
+            self._remove(gone)
+        allowed = max(self._least_bytes, self.bytes + size + END_BYTES)
+        if victims and allowed < self._allowed_bytes:
+            self._allowed_bytes = allowed
+            self._notices.append(RingShrunk(allowed))
+        return bool(victims)
+
+    def _unlinked_oldest(self, size: int) -> list[Stored]:
+        return to_free(
+            (_stored(path, totals, _links(path)) for path, totals in self._closed), size + self._least_bytes
+        )
+
+    def _grow_back(self) -> None:
+        if self._allowed_bytes == self._limit_bytes:
+            return
+        file_system = os.statvfs(self.folder)
+        free = file_system.f_bavail * file_system.f_frsize
+        if free > min(self._segment_bytes, self._allowed_bytes // 2):
+            # Half of what is free, again and again: other rings of the same file system want to grow, too.
+            self._allowed_bytes = min(self._limit_bytes, self._allowed_bytes + free // 2)
+            self._notices.append(RingGrew(self._allowed_bytes))
+
+    def _lose(self, blocks: Sequence[_Buffer]) -> None:
+        packets = sum(NATIVE.head.unpack_from(block)[3] for block in blocks)
+        self._unreported_drops += packets
+        self.dropped += packets
+        self._notices.append(PacketsLost(packets))
+
+
+def _stored(path: Path, totals: Totals, links: int = 1) -> Stored:
+    return Stored(path.name, totals.bytes, links)
+
+
+def _links(path: Path) -> int:
+    try:
+        return path.stat().st_nlink
+    except FileNotFoundError:  # somebody tidied up by hand
+        return 0
+
+
+def _keep_if_wanted(segment: Path, totals: Totals, into: Path, frozen: _Freeze) -> None:
+    if segment.name not in frozen.segments and overlaps(totals, frozen.windows):
+        if keep(segment, into) == "copy":
+            frozen.how = "copy"
+        frozen.segments[segment.name] = totals
+
+
+def sync(paths: Iterable[Path]) -> None:
+    """Waits until files and folders survive a power cut; may take seconds, so not where packets wait.
+
+    What was evicted meanwhile is passed over.
+
+    Raises:
+        SegmentError: the disk fails.
+    """
+    for path in paths:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            raise SegmentError(f"cannot write {path} to disk: {error.strerror}") from error
+        finally:
+            os.close(descriptor)
