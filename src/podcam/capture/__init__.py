@@ -2,3 +2,64 @@
 
 The only room that opens packet sockets; writes no files.
 """
+
+from podcam.capture.blocks import (
+    BLOCK_HEADER,
+    PACKET_HEADER,
+    PRIVATE_BYTES,
+    BlockHeader,
+    read_header,
+)
+from podcam.capture.control import ControlPacket, ControlReader, dropped, open_control_socket
+from podcam.capture.filters import FilterTooLongError, Program, attach
+from podcam.capture.interfaces import LinkWatch, list_interfaces
+from podcam.capture.netns import Namespace, find_namespace, open_inside, own_namespace
+from podcam.capture.rings import (
+    Geometry,
+    MappedRing,
+    Statistics,
+    geometry,
+    geometry_for,
+    hand_over,
+    open_ring_socket,
+)
+from podcam.capture.traffic import (
+    DEFAULT_SNAPLEN,
+    Network,
+    Traffic,
+    control_program,
+    recording_program,
+)
+
+__all__ = [
+    "BLOCK_HEADER",
+    "DEFAULT_SNAPLEN",
+    "PACKET_HEADER",
+    "PRIVATE_BYTES",
+    "BlockHeader",
+    "ControlPacket",
+    "ControlReader",
+    "FilterTooLongError",
+    "Geometry",
+    "LinkWatch",
+    "MappedRing",
+    "Namespace",
+    "Network",
+    "Program",
+    "Statistics",
+    "Traffic",
+    "attach",
+    "control_program",
+    "dropped",
+    "find_namespace",
+    "geometry",
+    "geometry_for",
+    "hand_over",
+    "list_interfaces",
+    "open_control_socket",
+    "open_inside",
+    "open_ring_socket",
+    "own_namespace",
+    "read_header",
+    "recording_program",
+]
