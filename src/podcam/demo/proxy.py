@@ -32,7 +32,7 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _ACKNOWLEDGED_WITHIN_S = 0.005
 
 
-class Fault(StrEnum):
+class Misbehaviour(StrEnum):
     """What the proxy does to a connection that it fails, in place of an answer to the StartupMessage."""
 
     RESET = "reset"
@@ -49,7 +49,7 @@ class Failed:
     client_port: int
     number: int
     """The how manieth connection since the proxy started."""
-    fault: Fault
+    misbehaviour: Misbehaviour
 
 
 class Proxy:
@@ -57,17 +57,23 @@ class Proxy:
 
     Args:
         upstream: PostgreSQL's socket.
-        fault: What happens to a failed connection.
+        misbehaviour: What happens to a failed connection.
         every: 20 fails the 20th, 40th, … connection.
         log: Gets a JSON line for every connection failed.
         tls: Ends TLS here when given; without it clients that ask for TLS are told that there is none.
     """
 
     def __init__(
-        self, upstream: Path, *, fault: Fault, every: int, log: Path, tls: ssl.SSLContext | None = None
+        self,
+        upstream: Path,
+        *,
+        misbehaviour: Misbehaviour,
+        every: int,
+        log: Path,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._upstream = upstream
-        self._fault = fault
+        self._misbehaviour = misbehaviour
         self._every = every
         self._log = log
         self._tls = tls
@@ -150,10 +156,10 @@ class Proxy:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         await asyncio.sleep(_ACKNOWLEDGED_WITHIN_S)
         ip, port = connection.getpeername()[:2]
-        self._tell(Failed(time.time_ns(), ip, port, number, self._fault))
-        if self._fault is Fault.SILENT:
+        self._tell(Failed(time.time_ns(), ip, port, number, self._misbehaviour))
+        if self._misbehaviour is Misbehaviour.SILENT:
             await reader.read()
-        elif self._fault is Fault.RESET:
+        elif self._misbehaviour is Misbehaviour.RESET:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         writer.transport.abort()  # close() would say goodbye in TLS first
 
