@@ -76,8 +76,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run_verb(name: str, argv: Sequence[str]) -> int:
+    parser = _Parser(f"podcam {name}")
     try:
         verb = cast("Verb", importlib.import_module(f"{__name__}.{name}"))
+        verb.add_arguments(parser)
+        return verb.run(parser.parse_args(argv))
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing == "podcam":
@@ -85,9 +88,6 @@ def _run_verb(name: str, argv: Sequence[str]) -> int:
         raise PodcamError(
             f"`podcam {name}` needs the package {missing}, which is not installed: run `pip install podcam`"
         ) from error
-    parser = _Parser(f"podcam {name}")
-    verb.add_arguments(parser)
-    return verb.run(parser.parse_args(argv))
 
 
 def _run_top(argv: Sequence[str]) -> NoReturn:

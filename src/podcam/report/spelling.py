@@ -1,0 +1,63 @@
+"""How times, counts and strangers' text are written for a person."""
+
+from datetime import UTC, datetime, timedelta
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def span(duration_ns: int) -> str:
+    """A duration to about three digits: `0.412 ms`, `31.2 ms`, `3.00 s`, `2 min 5 s`, `8 h 2 min`."""
+    milliseconds = duration_ns / 1e6
+    if milliseconds < 999.5:
+        decimals = (
+            3 if milliseconds < 0.9995 else 2 if milliseconds < 9.995 else 1 if milliseconds < 99.95 else 0
+        )
+        return f"{milliseconds:.{decimals}f} ms"
+    seconds = duration_ns / 1e9
+    if seconds < 59.95:
+        return f"{seconds:.{2 if seconds < 9.995 else 1}f} s"
+    whole = round(seconds)
+    for unit, smaller, size, smaller_size in (
+        ("d", "h", 86400, 3600),
+        ("h", "min", 3600, 60),
+        ("min", "s", 60, 1),
+    ):
+        if whole >= size:
+            rest = whole % size // smaller_size
+            return f"{whole // size} {unit} {rest} {smaller}" if rest else f"{whole // size} {unit}"
+    return f"{whole} s"
+
+
+def moment(time_ns: int, *, date: bool) -> str:
+    """A time in UTC, cut to the millisecond: `02:14:31.204`, with its date in front if asked."""
+    when = _EPOCH + timedelta(microseconds=time_ns // 1000)
+    clock = when.strftime("%H:%M:%S") + f".{when.microsecond // 1000:03}"
+    return f"{when.date().isoformat()} {clock}" if date else clock
+
+
+def same_day(first_ns: int, last_ns: int) -> bool:
+    """Whether both times lie on one day in UTC."""
+    return first_ns // 86_400_000_000_000 == last_ns // 86_400_000_000_000
+
+
+def number(count: int, noun: str) -> str:
+    """`1 packet`, `4,812 packets`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def share(part: int, whole: int) -> str:
+    """`1.3 %`, to two digits; a small share never reads as nothing, nor a large one as all."""
+    percent = 100 * part / whole
+    if 0 < percent < 0.1:
+        return "under 0.1 %"
+    if 99.9 < percent < 100:
+        return "over 99.9 %"
+    return f"{percent:.0f} %" if percent >= 9.95 or percent == 0 else f"{percent:.1f} %"
+
+
+def printable(text: str) -> str:
+    """Text from packets and files with everything escaped that could steer a terminal or hide its meaning."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )

@@ -1,0 +1,298 @@
+"""The diagnosis for a person: how many failed, what each failure is, and the packets that prove it.
+
+What comes from packets and files goes through `printable`, so that nothing can steer the terminal.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+
+from rich.console import Console
+from rich.text import Text
+
+from podcam.model.connection import Conversation
+from podcam.model.diagnosis import CaptureSummary, DiagnosedConnection, Diagnosis
+from podcam.model.failure import ServerCounts
+from podcam.model.point import Endpoint
+from podcam.model.verdict import Fault, VerdictId
+from podcam.report.drawing import heading, line, proof_mark, scales
+from podcam.report.ladder import Ladder, Row, Side, compare
+from podcam.report.messages import messages_of
+from podcam.report.spelling import moment, number, printable, same_day, share, span
+from podcam.report.view import FailureGroup, Overview, overview
+
+_SIDE_BY_SIDE_COLUMNS = 100
+"""From here on the good connection stands beside the failed one, and not below it."""
+_BETWEEN = "   "
+_LISTED_CAPTURES = 6
+_LISTED_FAILURES = 10
+_LISTED_PROBERS = 4
+_DRAWN_GROUPS = 8
+
+
+class TerminalReport:
+    """Prints a diagnosis.
+
+    Args:
+        diagnosis: what is printed.
+        conversation: the packets of the connection with this id, for its ladder.
+        counts: what the recorder counted for each server, which reaches further back than the captures.
+    """
+
+    def __init__(
+        self,
+        diagnosis: Diagnosis,
+        conversation: Callable[[int], Conversation],
+        counts: Sequence[ServerCounts] = (),
+    ) -> None:
+        self._diagnosis = diagnosis
+        self._conversation = conversation
+        self._counts = counts
+        self._overview = overview(diagnosis)
+        self._rows = {row.id: row for row in diagnosis.connections}
+        self._points: defaultdict[int, list[DiagnosedConnection]] = defaultdict(list)
+        for row in diagnosis.connections:
+            self._points[row.end_to_end].append(row)
+
+    def print(self, console: Console) -> None:
+        """Everything: what was read, how many failed, and each kind of failure with a ladder."""
+        for text in _captures(self._diagnosis.captures):
+            console.print(text)
+        console.print()
+        for text in _summary(self._overview, self._counts):
+            console.print(text)
+        for at, group in enumerate(self._overview.groups):
+            console.print()
+            self._print_group(group, console, drawn=at < _DRAWN_GROUPS)
+
+    def print_connection(self, connection: int, console: Console) -> None:
+        """One connection with its ladder, failed or not."""
+        row = self._rows[connection]
+        self._print_row(row, console)
+        self._print_ladder(row, console)
+
+    def _print_group(self, group: FailureGroup, console: Console, *, drawn: bool) -> None:
+        rate = (
+            f"{len(group.failures):,} of {number(group.connections, 'connection')} to {_named(group.server)}"
+        )
+        title = Text.assemble(
+            ("━━ ", "red"), (group.verdict, "bold red"), (" ━━ ", "red"), (rate, "bold"), " "
+        )
+        title.append("━" * max(console.width - title.cell_len, 0), "red")
+        console.print(title, overflow="ellipsis", no_wrap=True)
+        newest_first = group.failures[::-1]
+        for row in newest_first[:_LISTED_FAILURES]:
+            self._print_row(row, console)
+        if (hidden := len(newest_first) - _LISTED_FAILURES) > 0:
+            console.print(Text(f"and {number(hidden, 'earlier one')}; --json lists them all", "dim"))
+        if drawn:
+            compared = (row for row in newest_first if row.id in self._diagnosis.comparisons)
+            self._print_ladder(next(compared, newest_first[0]), console)
+
+    def _print_row(self, row: DiagnosedConnection, console: Console) -> None:
+        """When, who, and what happened."""
+        about = [f"phase {row.verdict.phase}"]
+        if row.verdict.fault is not Fault.NONE:
+            about.insert(0, f"fault {row.verdict.fault}")
+        if row.point:
+            about.append(f"at {printable(row.point)}")
+        about += [
+            f"{other.verdict.id} at {printable(other.point)}"
+            for other in self._points[row.end_to_end]
+            if other.id != row.id
+        ]
+        when_and_who = f"{self._moment(row.end_ns)}  {_named(row.client)}"
+        console.print(Text.assemble((when_and_who, "bold"), (f"  {', '.join(about)}", "dim")))
+        _print_hanging("  ", printable(row.verdict.summary), console)
+
+    def _moment(self, time_ns: int) -> str:
+        """A time, with its date where the captures span several days."""
+        first_ns, last_ns = self._overview.first_ns, self._overview.last_ns
+        one_day = first_ns is not None and last_ns is not None and same_day(first_ns, last_ns)
+        return moment(time_ns, date=not one_day)
+
+    def _print_ladder(self, row: DiagnosedConnection, console: Console) -> None:
+        proofs = {
+            proof.frame: at
+            for at, proof in enumerate(row.verdict.evidence, 1)
+            if proof.capture == row.capture
+        }
+        failed = self._side(row, proofs)
+        good_row = self._rows.get(self._diagnosis.comparisons.get(row.id, -1))
+        ladder = compare(failed, None if good_row is None else self._side(good_row, {}))
+        console.print()
+        if good_row is None:
+            _print_alone(row, ladder, console)
+        elif console.width >= _SIDE_BY_SIDE_COLUMNS:
+            _print_side_by_side(row, good_row, ladder, console)
+        else:
+            _print_stacked(row, good_row, ladder, console)
+        console.print()
+        self._print_proofs(row, good_row, console)
+
+    def _side(self, row: DiagnosedConnection, proofs: dict[int, int]) -> Side:
+        conversation = self._conversation(row.id)
+        return Side(conversation, messages_of(conversation), proofs)
+
+    def _print_proofs(
+        self, row: DiagnosedConnection, good: DiagnosedConnection | None, console: Console
+    ) -> None:
+        several = len(self._diagnosis.captures) > 1
+        for at, proof in enumerate(row.verdict.evidence, 1):
+            where = f" of {printable(self._diagnosis.captures[proof.capture].path)}" if several else ""
+            text = Text.assemble((f"frame {proof.frame}{where}", "bold"), f"  {printable(proof.note)}")
+            _print_hanging(Text(proof_mark(at), "bold yellow"), text, console)
+        if row.verdict.candidates:
+            console.print(Text("The packets cannot tell apart:"))
+            for candidate in row.verdict.candidates:
+                _print_hanging("  · ", printable(candidate), console)
+        if row.tcp_stream is not None:
+            streams = [str(row.tcp_stream)]
+            if good is not None and good.capture == row.capture and good.tcp_stream is not None:
+                streams.append(str(good.tcp_stream))
+            console.print(Text(f"Wireshark: tcp.stream in {{{', '.join(streams)}}}", "dim"))
+
+
+def _captures(captures: Sequence[CaptureSummary]) -> Iterator[Text]:
+    for capture in captures[:_LISTED_CAPTURES]:
+        about = [number(capture.packets, "packet")]
+        if capture.first_ns is not None and capture.last_ns is not None:
+            one_day = same_day(capture.first_ns, capture.last_ns)
+            about.append(
+                f"{moment(capture.first_ns, date=True)} to {moment(capture.last_ns, date=not one_day)} UTC"
+                f" ({span(capture.last_ns - capture.first_ns)})"
+            )
+        if any(capture.points):
+            about.append(f"recorded at {', '.join(map(printable, capture.points))}")
+        yield Text.assemble((printable(capture.path), "bold"), ("  " + ", ".join(about), "dim"))
+        if capture.dropped:
+            yield Text(f"  the recorder lost {number(capture.dropped, 'packet')}", "yellow")
+        for warning in capture.warnings:
+            yield Text(f"  {printable(warning)}", "yellow")
+    if (hidden := len(captures) - _LISTED_CAPTURES) > 0:
+        yield Text(f"and {number(hidden, 'more file')}", "dim")
+
+
+def _summary(total: Overview, counts: Sequence[ServerCounts]) -> Iterator[Text]:
+    if total.failed and total.first_failure_ns is not None and total.last_failure_ns is not None:
+        one_day = same_day(total.first_failure_ns, total.last_failure_ns)
+        text = Text.assemble(
+            (f"{total.failed:,} of {number(total.connections, 'connection')} failed", "bold red"),
+            f" ({share(total.failed, total.connections)}), ",
+            f"{'at' if total.failed == 1 else 'since'} {moment(total.first_failure_ns, date=True)}",
+        )
+        if total.failed > 1:
+            text.append(f", the last at {moment(total.last_failure_ns, date=not one_day)}")
+        yield text.append(" UTC")
+    elif total.connections:
+        yield Text(f"None of {number(total.connections, 'connection')} failed", "bold green")
+    else:
+        yield Text(f"No connections in {number(total.packets, 'packet')}", "bold")
+    others = [
+        f"{count:,} {verdict}" + (f" ({_probers(total)})" if verdict is VerdictId.PROBE else "")
+        for verdict, count in total.verdicts.items()
+        if verdict not in {group.verdict for group in total.groups}
+    ]
+    if others:
+        yield Text(("The others: " if total.failed else "") + ", ".join(others), "dim")
+    for count in counts:
+        yield _counted(count)
+
+
+def _probers(total: Overview) -> str:
+    listed = [f"{count:,} from {ip}" for ip, count in list(total.probes.items())[:_LISTED_PROBERS]]
+    hidden = len(total.probes) - _LISTED_PROBERS
+    return ", ".join([*listed, f"others from {number(hidden, 'more client')}"] if hidden > 0 else listed)
+
+
+def _counted(count: ServerCounts) -> Text:
+    failures = ", ".join(f"{times:,} {kind}" for kind, times in count.failures.items()) or "no failure"
+    return Text(
+        f"The recorder saw {number(count.connections, 'connection')} to {_named(count.server)}"
+        f" since {moment(count.since_ns, date=True)} UTC: {failures}"
+    )
+
+
+def _print_alone(row: DiagnosedConnection, ladder: Ladder, console: Console) -> None:
+    style = "red" if row.verdict.failed else ""
+    [scale] = scales((step.failed for step in ladder.parted), width=console.width)
+    console.print(_title(row))
+    console.print(heading(scale))
+    for step in ladder.parted:
+        console.print(line(step.failed, scale, style))
+    if row.verdict.failed:
+        console.print(Text("    no good connection to this server in what was read, to compare with", "dim"))
+
+
+def _print_side_by_side(
+    failed: DiagnosedConnection, good: DiagnosedConnection, ladder: Ladder, console: Console
+) -> None:
+    steps = (*ladder.alike, *ladder.parted)
+    left, right = scales(
+        (step.failed for step in steps),
+        (step.good for step in steps),
+        width=console.width - len(_BETWEEN),
+    )
+    titles = _title(failed), _title(good, failed)
+    for title, scale in zip(titles, (left, right), strict=True):
+        title.truncate(scale.width, overflow="ellipsis", pad=True)
+    console.print(titles[0] + Text(_BETWEEN) + titles[1])
+    console.print(heading(left) + Text(_BETWEEN) + heading(right))
+
+    def print_steps(rows: Sequence[Row], failed_style: str, good_style: str) -> None:
+        for step in rows:
+            console.print(
+                line(step.failed, left, failed_style) + Text(_BETWEEN) + line(step.good, right, good_style)
+            )
+
+    print_steps(ladder.alike, "", "")
+    console.print(_parting(left.width + len(_BETWEEN) + right.width))
+    print_steps(ladder.parted, "red", "green")
+
+
+def _print_stacked(
+    failed: DiagnosedConnection, good: DiagnosedConnection, ladder: Ladder, console: Console
+) -> None:
+    steps = (*ladder.alike, *ladder.parted)
+    for of_good in (False, True):
+        [scale] = scales((step.good if of_good else step.failed for step in steps), width=console.width)
+        console.print(_title(good, failed) if of_good else _title(failed))
+        console.print(heading(scale))
+        for rows, style in ((ladder.alike, ""), (ladder.parted, "green" if of_good else "red")):
+            for step in rows:
+                entry = step.good if of_good else step.failed
+                if entry is not None:
+                    console.print(line(entry, scale, style))
+            if rows is ladder.alike:
+                console.print(_parting(scale.width))
+        if not of_good:
+            console.print()
+
+
+def _parting(width: int) -> Text:
+    return Text(" here they part ".center(width, "┄"), "bold yellow")
+
+
+def _title(row: DiagnosedConnection, failed: DiagnosedConnection | None = None) -> Text:
+    """Which connection a ladder shows; for the good one also how far in time it is from the failed one."""
+    mark, style = ("✗", "bold red") if row.verdict.failed else ("✓", "bold green")
+    text = Text.assemble((f"{mark} {_named(row.client)}", style))
+    if row.tcp_stream is not None:
+        text.append(f", stream {row.tcp_stream}", style)
+    if failed is not None:
+        apart_ns = row.start_ns - failed.start_ns
+        text.append(f", {span(abs(apart_ns))} {'later' if apart_ns > 0 else 'earlier'}", style)
+    return text
+
+
+def _print_hanging(head: str | Text, text: str | Text, console: Console) -> None:
+    """Print wrapped text whose later lines are indented as far as its first line's head."""
+    head = Text(head) if isinstance(head, str) else head
+    text = Text(text) if isinstance(text, str) else text
+    for line_ in text.wrap(console, console.width - head.cell_len):
+        line_.rstrip()
+        console.print(head + line_)
+        head = Text(" " * head.cell_len)
+
+
+def _named(endpoint: Endpoint) -> str:
+    return f"{printable(endpoint.name)} ({endpoint})" if endpoint.name else str(endpoint)
