@@ -1,14 +1,25 @@
 """What is read from one path: a file, a segment, a folder of segments, or a clip."""
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
-from podcam.columns.connections import Connections
-from podcam.model.connection import Conversation
+import numpy as np
+
+from podcam.columns.analyser import Analyser
+from podcam.columns.connections import Connections, address_text, same_side
+from podcam.columns.kernels.segments import QUOTED, QUOTED_PORTS, UNKNOWN
+from podcam.columns.layout import MAX_CONNECTIONS, PACKET, Table
+from podcam.columns.mapping import MappedFiles
+from podcam.columns.sets import KernelSet
+from podcam.columns.sources import PcapngSource, PcapSource, Source, interface_table
+from podcam.errors import CaptureFileError
+from podcam.model.connection import Conversation, IcmpError, Packet, TcpCounts, TcpEvent
 from podcam.model.diagnosis import CaptureSummary
 from podcam.model.point import Endpoint
 
-MAX_CONVERSATION_PACKETS = 50_000
+MAX_CONVERSATION_PACKETS: Final = 50_000
 """Packets of one connection that `conversation` makes objects of: its first and its last half of that."""
 
 
@@ -21,35 +32,185 @@ class CaptureColumns:
         first_id: id of the connection in row 0; the id of row n is n more.
         points: names of the points; `connections.table["point"]` indexes them.
         connections: one row per TCP connection and point.
+        packets: one row per frame (`layout.PACKET`).
     """
 
-    summary: CaptureSummary
-    index: int
-    first_id: int
-    points: tuple[str, ...]
-    connections: Connections
+    def __init__(
+        self, analyser: Analyser, summary: CaptureSummary, points: tuple[str, ...], index: int, first_id: int
+    ) -> None:
+        self.summary = summary
+        self.index = index
+        self.first_id = first_id
+        self.points = points
+        self.connections = analyser.connections()
+        self.packets: Table = analyser.packets
+        self._analyser = analyser
 
     def endpoints(self, row: int) -> tuple[Endpoint, Endpoint]:
         """Client and server of a connection."""
-        raise NotImplementedError
+        client, server = self.connections.client[row], self.connections.server[row]
+        return (
+            Endpoint(address_text(client), int(client["port"])),
+            Endpoint(address_text(server), int(server["port"])),
+        )
 
     def conversation(self, row: int, max_packets: int = MAX_CONVERSATION_PACKETS) -> Conversation:
         """A connection with its packets, payload and events, ICMP errors that quote it included.
 
         Of a connection with more packets than `max_packets`, the first and the last half are given.
         """
-        raise NotImplementedError
+        table = self.connections.table[row]
+        client, server = self.connections.client[row], self.connections.server[row]
+        client_end, server_end = self.endpoints(row)
+        return Conversation(
+            id=self.first_id + row,
+            capture=self.index,
+            point=self.points[table["point"]],
+            tcp_stream=int(table["stream"]),
+            client=client_end,
+            server=server_end,
+            packets=tuple(self._packets_of(row, max_packets)),
+            syn_seen=bool(table["syn_seen"]),
+            capture_first_ns=self.summary.first_ns or 0,
+            capture_last_ns=self.summary.last_ns or 0,
+            capture_dropped=bool(self.summary.dropped),
+            counts=self.counts(row),
+            client_packets=int(client["packets"]),
+            server_packets=int(server["packets"]),
+            client_bytes=int(client["bytes"]),
+            server_bytes=int(server["bytes"]),
+        )
+
+    def counts(self, row: int) -> TcpCounts:
+        """How often each event of `tcp.analysis` happened, on both sides."""
+        sides = (self.connections.client[row], self.connections.server[row])
+        handshake_ns = int(self.connections.table["handshake_ns"][row])
+
+        def total(name: str) -> int:
+            return sum(int(side[name]) for side in sides)
+
+        return TcpCounts(
+            retransmissions=total("retransmissions"),
+            fast_retransmissions=total("fast_retransmissions"),
+            out_of_order=total("out_of_order"),
+            duplicate_acks=total("duplicate_acks"),
+            zero_windows=total("zero_windows"),
+            lost_segments=total("lost_segments"),
+            handshake_ns=None if handshake_ns < 0 else handshake_ns,
+        )
+
+    def _packets_of(self, row: int, most: int) -> Iterator[Packet]:
+        rows = np.array(self._rows_of(row, most), np.int64)
+        client, data = self.connections.client[row], memoryview(self._analyser.data)  # type: ignore[arg-type]
+        segments = self._analyser.segments_of(rows)
+        for packet_row, packet, segment in zip(rows, self.packets[rows], segments, strict=True):
+            icmp = None
+            if segment["kind"] in {QUOTED, QUOTED_PORTS}:
+                icmp = IcmpError(
+                    version=int(segment["icmp_version"]),
+                    type=int(segment["icmp_type"]),
+                    code=int(segment["icmp_code"]),
+                    sender=address_text(segment, "icmp"),
+                )
+            at = int(segment["payload_at"])
+            yield Packet(
+                frame=int(packet_row) + 1,
+                time_ns=int(packet["time_ns"]),
+                from_client=same_side(segment, client),
+                flags=int(segment["flags"]),
+                seq=int(segment["seq"]),
+                ack=int(segment["ack"]),
+                window=int(segment["window"]),
+                ttl=int(segment["ttl"]),
+                ip_id=int(segment["ip_id"]),
+                payload_bytes=max(int(segment["payload_bytes"]), 0),
+                payload=bytes(data[at : at + int(segment["payload_captured"])]),
+                events=TcpEvent(int(packet["events"])),
+                icmp=icmp,
+            )
+
+    def _rows_of(self, row: int, most: int) -> list[int]:
+        """The first and the last packets of a connection, `most` altogether."""
+        following = self.packets["next"]
+        packet_row = int(self.connections.table["first_packet"][row])
+        first: list[int] = []
+        last: deque[int] = deque(maxlen=most - most // 2)
+        while packet_row >= 0:
+            (first if len(first) < most // 2 else last).append(packet_row)
+            packet_row = int(following[packet_row])
+        return [*first, *last]
 
 
 def open_captures(
-    paths: Sequence[str | Path], *, progress: Callable[[float], None] | None = None
+    paths: Sequence[str | Path],
+    *,
+    progress: Callable[[float], None] | None = None,
+    kernels: KernelSet | None = None,
+    max_connections: int = MAX_CONNECTIONS,
 ) -> list[CaptureColumns]:
     """Read captures: pcap, pcapng (gzip and zstd too), Podcam segments, folders of segments, and clips.
 
-    `progress` is called with the fraction done, now and then.
+    `progress` is called with the fraction done, now and then. `kernels` fixes the kernels, which otherwise go by
+    the size of a capture.
 
     Raises:
         CaptureFileError: a path is not there, cannot be read, is empty, or is not a capture. A capture that is
             cut or garbled in places is read as far as it goes, and `summary.warnings` says so.
     """
-    raise NotImplementedError
+    captures: list[CaptureColumns] = []
+    for path in paths:
+        first_id = captures[-1].first_id + len(captures[-1].connections) if captures else 0
+        captures.append(
+            _open_capture(Path(path), len(captures), first_id, progress, kernels, max_connections)
+        )
+    return captures
+
+
+def _open_capture(
+    path: Path,
+    index: int,
+    first_id: int,
+    progress: Callable[[float], None] | None,
+    kernels: KernelSet | None,
+    max_connections: int,
+) -> CaptureColumns:
+    files = MappedFiles([path])
+    source = _source_of(path, files)
+    analyser = Analyser(files, kernels, max_connections)
+    analyser.read(source)
+    points = (path.name,)
+    return CaptureColumns(analyser, _summary(path, analyser, source, points, files), points, index, first_id)
+
+
+def _source_of(path: Path, files: MappedFiles) -> Source:
+    data, end = memoryview(files.data), files.sizes[0]
+    start = bytes(data[: min(end, 24)])
+    if not start:
+        raise CaptureFileError(f"{path} is empty")
+    if PcapSource.matches(start):
+        if end < PcapSource.header_bytes:
+            raise CaptureFileError(
+                f"{path} is cut within the header of a pcap file: nothing can be read from it"
+            )
+        return PcapSource(data, 0, end)
+    if PcapngSource.matches(start):
+        return PcapngSource(data, 0, end)
+    raise CaptureFileError(f"{path} is neither a pcap or pcapng file nor a segment or clip of Podcam")
+
+
+def _summary(
+    path: Path, analyser: Analyser, source: Source, points: tuple[str, ...], files: MappedFiles
+) -> CaptureSummary:
+    packets = analyser.packets
+    used = np.unique(packets["interface"])
+    return CaptureSummary(
+        path=str(path),
+        packets=len(packets),
+        bytes=int(packets["original"].sum(dtype=np.int64)),
+        first_ns=int(packets["time_ns"].min()) if len(packets) else None,
+        last_ns=int(packets["time_ns"].max()) if len(packets) else None,
+        link_types=tuple(sorted({source.interfaces[i].link_type for i in used})),
+        points=points,
+        dropped=source.dropped,
+        warnings=(*files.warnings, *source.warnings),
+    )

@@ -1,14 +1,21 @@
 """The connections of one capture, as columns."""
 
+import socket
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
+
+from podcam.columns.layout import Table
+
+_MAPPED = 0xFFFF
 
 
 @dataclass(frozen=True, slots=True)
 class ServerOverflow:
-    """Connections to one server beyond `layout.MAX_CONNECTIONS`, counted by their SYNs only."""
+    """Connections to one server beyond `layout.MAX_CONNECTIONS`, counted by their SYNs only.
+
+    `ip` is empty for all servers beyond `layout.MAX_OVERFLOW_SERVERS` together.
+    """
 
     ip: str
     port: int
@@ -19,16 +26,34 @@ class ServerOverflow:
 class Connections:
     """One row per connection: `table[row]`, `client[row]` and `server[row]` speak of the same one.
 
-    The client is who sent the SYN; where no SYN was seen, the side with the higher port.
+    The client is who sent the SYN; where no SYN was seen, who acknowledged a SYN-ACK, or the side with the
+    higher port.
     """
 
-    table: npt.NDArray[np.void]
+    table: Table
     """`layout.CONNECTION`"""
-    client: npt.NDArray[np.void]
+    client: Table
     """`layout.SIDE`"""
-    server: npt.NDArray[np.void]
+    server: Table
     """`layout.SIDE`"""
     overflow: tuple[ServerOverflow, ...] = ()
 
     def __len__(self) -> int:
         return len(self.table)
+
+
+def address_text(row: np.void, prefix: str = "address") -> str:
+    """The usual spelling of an address whose halves are in the fields `prefix`_high and _low."""
+    high, low = int(row[f"{prefix}_high"]), int(row[f"{prefix}_low"])
+    if high == 0 and low >> 32 == _MAPPED:
+        return socket.inet_ntop(socket.AF_INET, (low & 0xFFFFFFFF).to_bytes(4, "big"))
+    return socket.inet_ntop(socket.AF_INET6, (high << 64 | low).to_bytes(16, "big"))
+
+
+def same_side(segment: np.void, side: np.void) -> bool:
+    """Whether a segment (`layout.SEGMENT`) was sent by this side."""
+    return bool(
+        segment["source_port"] == side["port"]
+        and segment["source_low"] == side["address_low"]
+        and segment["source_high"] == side["address_high"]
+    )

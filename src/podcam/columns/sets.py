@@ -1,0 +1,106 @@
+"""The kernels in their two forms: plain Python for small captures, compiled for large ones.
+
+Compiled kernels are kept in a cache folder named after everything that they are made from: numba itself notices
+neither a change in a function that a cached one calls, nor a change of constants.
+"""
+
+import hashlib
+import os
+import sys
+import tempfile
+import types
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from podcam.columns import layout
+from podcam.columns.kernels import analysis, memory, records, segments, tcp
+from podcam.columns.kernels.memory import Memory
+
+_MODULES: tuple[ModuleType, ...] = (memory, records, segments, analysis, tcp)
+
+
+@dataclass(frozen=True, slots=True)
+class KernelSet:
+    """The kernels that a capture is read with. Their arguments are described where they are defined."""
+
+    compiled: bool
+    walk_pcap: Callable[..., tuple[int, int, int]]
+    walk_pcapng: Callable[..., tuple[int, int, int]]
+    walk_block: Callable[..., tuple[int, int, int]]
+    read_segments: Callable[..., None]
+    follow: Callable[..., None]
+    refill_slots: Callable[..., None]
+
+    def memory(self, data: npt.NDArray[np.uint8]) -> Memory:
+        """Bytes in the shape that these kernels read fastest."""
+        return cast("Memory", data) if self.compiled else memoryview(data)
+
+
+@cache
+def plain() -> KernelSet:
+    """The kernels as they are written."""
+    return _set(compiled=False, find=lambda function: function)
+
+
+@cache
+def compiled() -> KernelSet:
+    """The same kernels by numba, from the cache where they were compiled before."""
+    # Only here: importing numba takes half a second, which a small capture need not wait for.
+    import numba  # noqa: PLC0415
+
+    folder = cache_folder(numba.__version__)
+    before = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = str(folder) if folder else before
+    decorate = numba.njit(cache=folder is not None, nogil=True)
+    twins: dict[Any, Any] = {}
+    try:
+        scopes = [(module, dict(vars(module))) for module in _MODULES]
+        for module, scope in scopes:
+            for name, function in vars(module).items():
+                if isinstance(function, types.FunctionType) and function.__module__ == module.__name__:
+                    twins[function] = decorate(types.FunctionType(function.__code__, scope, name))
+    finally:
+        numba.config.CACHE_DIR = before
+    for _, scope in scopes:
+        scope.update(
+            {n: twins[f] for n, f in scope.items() if isinstance(f, types.FunctionType) and f in twins}
+        )
+        scope["int64"] = numba.int64
+    return _set(compiled=True, find=lambda function: twins[function])
+
+
+def _set(*, compiled: bool, find: Callable[[Any], Any]) -> KernelSet:
+    return KernelSet(
+        compiled=compiled,
+        walk_pcap=find(records.walk_pcap),
+        walk_pcapng=find(records.walk_pcapng),
+        walk_block=find(records.walk_block),
+        read_segments=find(segments.read_segments),
+        follow=find(tcp.follow),
+        refill_slots=find(tcp.refill_slots),
+    )
+
+
+def cache_folder(numba_version: str) -> Path | None:
+    """Where compiled kernels are kept; None where nothing can be written."""
+    sources = hashlib.sha256()
+    for part in (numba_version, np.__version__, sys.version):
+        sources.update(part.encode())
+    for module in (*_MODULES, layout):
+        sources.update(Path(str(module.__file__)).read_bytes())
+    base = os.environ.get("XDG_CACHE_HOME")
+    root = Path(base) if base else Path.home() / ".cache"
+    folder = root / "podcam" / f"kernels-{sources.hexdigest()[:16]}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError:
+        return None

@@ -1,0 +1,249 @@
+"""Where packets come from: the formats of capture files, read block by block."""
+
+from collections.abc import Iterator
+from typing import Final, Literal, NamedTuple, Protocol
+
+import numpy as np
+
+from podcam.columns.kernels.memory import Memory, either16, either32
+from podcam.columns.kernels.records import CUT, GARBLED, OTHER_BLOCK
+from podcam.columns.layout import INTERFACE, Table
+from podcam.columns.sets import KernelSet
+
+
+class SourceInterface(NamedTuple):
+    """What packets of one interface share; fields of `layout.INTERFACE`, and its name where it has one."""
+
+    link_type: int
+    point: int = 0
+    name: str = ""
+    ticks_per_second: int = 1_000_000_000
+    offset_ns: int = 0
+    snap_length: int = 0
+
+
+class Source(Protocol):
+    """Packets in the order of a file."""
+
+    interfaces: list[SourceInterface]
+    warnings: list[str]
+
+    @property
+    def dropped(self) -> int | None:
+        """Packets that the file says were lost; None where it does not say."""
+
+    def walk(self, kernels: KernelSet, data: Memory, packets: Table, row: int, rows: int) -> int:
+        """Fill `packets` from `row` on, up to `rows`; gives the next free row, `row` itself at the end."""
+
+
+def interface_table(interfaces: list[SourceInterface]) -> Table:
+    """Interfaces as the kernels take them."""
+    table = np.zeros(len(interfaces), INTERFACE)
+    for field_name in ("link_type", "point", "ticks_per_second", "offset_ns", "snap_length"):
+        table[field_name] = [getattr(interface, field_name) for interface in interfaces]
+    return table
+
+
+_LINK_TYPE_BITS: Final = 0x0FFFFFFF
+"""The upper bits of a pcap file's link type tell the length of a frame check sequence."""
+_RAW_ALIASES: Final = {12: 101, 14: 101}
+"""DLT_RAW as some systems number it, to LINKTYPE_RAW."""
+
+_PCAP_MAGICS: Final = {
+    # bytes of the magic number: (big-endian, nanoseconds of the fraction, bytes of a record's header)
+    bytes.fromhex("d4c3b2a1"): (0, 1000, 16),
+    bytes.fromhex("a1b2c3d4"): (1, 1000, 16),
+    bytes.fromhex("4d3cb2a1"): (0, 1, 16),
+    bytes.fromhex("a1b23c4d"): (1, 1, 16),
+    bytes.fromhex("34cdb2a1"): (0, 1000, 24),
+    bytes.fromhex("a1b2cd34"): (1, 1000, 24),
+}
+
+
+class PcapSource:
+    """A pcap file: microseconds or nanoseconds, either byte order, and Kuznetzov's variant."""
+
+    header_bytes: Final = 24
+
+    def __init__(self, data: Memory, at: int, end: int) -> None:
+        self._big, self._fraction_ns, self._header_bytes = _PCAP_MAGICS[bytes(data[at : at + 4])]
+        link_type = either32(data, at + 20, self._big) & _LINK_TYPE_BITS
+        self.interfaces = [SourceInterface(_RAW_ALIASES.get(link_type, link_type))]
+        self.warnings: list[str] = []
+        self.dropped: int | None = None
+        self._at, self._end = at + self.header_bytes, end
+        self._start = at
+
+    @classmethod
+    def matches(cls, start: bytes) -> bool:
+        """Whether a file with this start is one."""
+        return start[:4] in _PCAP_MAGICS
+
+    def walk(self, kernels: KernelSet, data: Memory, packets: Table, row: int, rows: int) -> int:
+        """See `Source`."""
+        row, self._at, why = kernels.walk_pcap(
+            data,
+            self._at,
+            self._end,
+            self._big,
+            self._fraction_ns,
+            self._header_bytes,
+            0,
+            packets,
+            row,
+            rows,
+        )
+        if why in {CUT, GARBLED}:
+            self.warnings.append(_stopped(why, self._at - self._start))
+            self._at = self._end
+        return row
+
+
+def _stopped(why: int, offset: int) -> str:
+    if why == CUT:
+        return (
+            f"the last record, at byte {offset:,}, is cut: the file was still being written, or is not whole"
+        )
+    return f"what follows byte {offset:,} is garbled and was not read"
+
+
+# Block types and options of pcapng (draft-ietf-opsawg-pcapng, sections 4 and 10).
+_SECTION_HEADER: Final = 0x0A0D0D0A
+_SECTION_MAGIC: Final = bytes.fromhex("0a0d0d0a")
+_BYTE_ORDERS: Final = {bytes.fromhex("4d3c2b1a"): 0, bytes.fromhex("1a2b3c4d"): 1}
+_INTERFACE: Final = 1
+_INTERFACE_STATISTICS: Final = 5
+_OPTION_NAME: Final = 2
+_OPTION_RESOLUTION: Final = 9
+_OPTION_OFFSET: Final = 14
+_OPTION_DROPPED: Final = 5
+_FRAMES_WITHOUT_PACKET: Final = frozenset({9, 0x204, 0x208, 0x216, 0x221, 0xBAD, 0x40000BAD})
+"""Blocks that Wireshark numbers as frames: journal entries, system calls, custom blocks (measured)."""
+
+
+class PcapngSource:
+    """A pcapng file, with all its sections and interfaces."""
+
+    def __init__(self, data: Memory, at: int, end: int) -> None:
+        self.interfaces: list[SourceInterface] = []
+        self.warnings: list[str] = []
+        self._drops: dict[int, int] = {}
+        self._at, self._end, self._start = at, end, at
+        self._big = 0
+        self._first_interface = 0
+        self._order_of_section(data)
+
+    @classmethod
+    def matches(cls, start: bytes) -> bool:
+        """Whether a file with this start is one."""
+        return start[:4] == _SECTION_MAGIC and start[8:12] in _BYTE_ORDERS
+
+    @property
+    def dropped(self) -> int | None:
+        """Drops that the latest statistics of each interface tell; None without any."""
+        return sum(self._drops.values()) if self._drops else None
+
+    def walk(self, kernels: KernelSet, data: Memory, packets: Table, row: int, rows: int) -> int:
+        """See `Source`."""
+        while True:
+            row, self._at, why = kernels.walk_pcapng(
+                data,
+                self._at,
+                self._end,
+                self._big,
+                interface_table(self.interfaces),
+                self._first_interface,
+                len(self.interfaces) - self._first_interface,
+                packets,
+                row,
+                rows,
+            )
+            if why == OTHER_BLOCK:
+                length = self._length_of_block(data)
+                if length:
+                    row += self._read_block(data, length, packets[row : row + 1])
+                    self._at += length
+                    continue
+                why = GARBLED if self._at + 12 <= self._end else CUT
+            if why in {CUT, GARBLED}:
+                self.warnings.append(_stopped(why, self._at - self._start))
+                self._at = self._end
+            return row
+
+    def _order_of_section(self, data: Memory) -> bool:
+        """Take the byte order of the section that begins here; false where there is none."""
+        order = _BYTE_ORDERS.get(bytes(data[self._at + 8 : self._at + 12]))
+        if order is None:
+            return False
+        self._big = order
+        return True
+
+    def _length_of_block(self, data: Memory) -> int:
+        """Length of the block here, 0 where it is not whole or makes no sense."""
+        if self._at + 12 > self._end:
+            return 0
+        is_section = bytes(data[self._at : self._at + 4]) == _SECTION_MAGIC
+        if is_section and not self._order_of_section(data):
+            return 0
+        length = either32(data, self._at + 4, self._big) + 3 & ~3
+        return length if 12 <= length <= self._end - self._at else 0
+
+    def _read_block(self, data: Memory, length: int, packet: Table) -> int:
+        """A block that holds no packet; gives 1 where Wireshark shows it as a frame nevertheless."""
+        at, end = self._at, self._at + length - 4
+        kind = either32(data, at, self._big)
+        if kind == _SECTION_HEADER:
+            self._first_interface = len(self.interfaces)
+        elif kind == _INTERFACE and length >= 20:
+            self._add_interface(data, at, end)
+        elif kind == _INTERFACE_STATISTICS and length >= 24:
+            self._add_statistics(data, at, end)
+        elif kind in _FRAMES_WITHOUT_PACKET:
+            packet[:] = np.zeros(1, packet.dtype)
+            if not self.interfaces:
+                self.interfaces.append(SourceInterface(link_type=NO_LINK_TYPE))
+            packet["interface"] = min(self._first_interface, len(self.interfaces) - 1)
+            return 1
+        return 0
+
+    def _add_interface(self, data: Memory, at: int, end: int) -> None:
+        ticks_per_second, offset_ns, name = 1_000_000, 0, ""
+        for code, value in self._options(data, at + 16, end):
+            if code == _OPTION_NAME:
+                name = value.rstrip(b"\0").decode(errors="replace")
+            elif code == _OPTION_RESOLUTION and value:
+                exponent = value[0] & 0x7F
+                base, most = (2, 62) if value[0] & 0x80 else (10, 18)
+                ticks_per_second = base ** min(exponent, most)
+            elif code == _OPTION_OFFSET and len(value) == 8:
+                order: Literal["big", "little"] = "big" if self._big else "little"
+                seconds = int.from_bytes(value, order, signed=True)
+                offset_ns = seconds * 1_000_000_000 if abs(seconds) < 1 << 32 else 0
+        link_type = either16(data, at + 8, self._big)
+        self.interfaces.append(
+            SourceInterface(
+                link_type=_RAW_ALIASES.get(link_type, link_type),
+                name=name,
+                ticks_per_second=ticks_per_second,
+                offset_ns=offset_ns,
+                snap_length=either32(data, at + 12, self._big),
+            )
+        )
+
+    def _add_statistics(self, data: Memory, at: int, end: int) -> None:
+        interface = self._first_interface + either32(data, at + 8, self._big)
+        for code, value in self._options(data, at + 20, end):
+            if code == _OPTION_DROPPED and len(value) == 8:
+                self._drops[interface] = int.from_bytes(value, "big" if self._big else "little")
+
+    def _options(self, data: Memory, at: int, end: int) -> Iterator[tuple[int, bytes]]:
+        while at + 4 <= end:
+            code, length = either16(data, at, self._big), either16(data, at + 2, self._big)
+            if code == 0 or at + 4 + length > end:
+                return
+            yield code, bytes(data[at + 4 : at + 4 + length])
+            at += 4 + length + -length % 4
+
+
+NO_LINK_TYPE: Final = -1
+"""Of what is numbered as a frame, but is no packet."""
