@@ -2,3 +2,38 @@
 
 Moves no bytes where a hard link will do.
 """
+
+from podcam.clip.export import Exported, export, write_pcapng
+from podcam.clip.manifest import (
+    COMPLETE,
+    MANIFEST,
+    OPEN,
+    ClipPart,
+    Manifest,
+    read_manifest,
+    write_manifest,
+)
+from podcam.clip.parts import PacketSet, Part, PartPacket, open_packets
+from podcam.clip.store import Clip, ClipStore, open_clip, pin, remove
+
+__all__ = [
+    "COMPLETE",
+    "MANIFEST",
+    "OPEN",
+    "Clip",
+    "ClipPart",
+    "ClipStore",
+    "Exported",
+    "Manifest",
+    "PacketSet",
+    "Part",
+    "PartPacket",
+    "export",
+    "open_clip",
+    "open_packets",
+    "pin",
+    "read_manifest",
+    "remove",
+    "write_manifest",
+    "write_pcapng",
+]

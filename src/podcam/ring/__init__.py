@@ -3,7 +3,7 @@
 Owns every byte of a segment; knows nothing of sockets.
 """
 
-from podcam.ring.freeze import FrozenPart, freeze, segments_in
+from podcam.ring.freeze import FrozenPart, freeze, read_totals, segments_in
 from podcam.ring.reader import SegmentReader
 from podcam.ring.ring import (
     Notice,
@@ -18,6 +18,7 @@ from podcam.ring.ring import (
 from podcam.ring.segment import (
     FLAG_PAYLOAD_CUT,
     PRIVATE_BYTES,
+    STATUS_CSUM_NOT_READY,
     RecordedPacket,
     SegmentHeader,
     Source,
@@ -30,6 +31,7 @@ from podcam.ring.writer import SegmentWriter
 __all__ = [
     "FLAG_PAYLOAD_CUT",
     "PRIVATE_BYTES",
+    "STATUS_CSUM_NOT_READY",
     "FrozenPart",
     "NotKept",
     "Notice",
@@ -47,6 +49,7 @@ __all__ = [
     "freeze",
     "is_segment",
     "parse_segment_name",
+    "read_totals",
     "segments_in",
     "sync",
 ]

@@ -1,0 +1,153 @@
+"""The manifest of a clip: what was kept, when, why, and from where. `docs/clips.md` describes the JSON."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from podcam import __version__
+from podcam.errors import ClipError
+from podcam.model.failure import Failure, ServerCounts
+from podcam.model.point import Endpoint, Interface, Point, Window
+from podcam.model.verdict import FailureClass
+from podcam.ring import Totals
+
+SCHEMA: Final = "podcam.clip/1"
+MANIFEST: Final = "manifest.json"
+
+OPEN: Final = "open"
+"""The window lies open, or its segments are still being kept."""
+COMPLETE: Final = "complete"
+
+
+@dataclass(frozen=True, slots=True)
+class ClipPart:
+    """What a clip holds of one point."""
+
+    point: Point
+    folder: str
+    """Relative to the clip's."""
+    segments: tuple[str, ...]
+    """File names, in the order in which they were recorded."""
+    totals: Totals
+    """Of the segments, which reach beyond the window."""
+    how: str = "link"
+    """`link` or `copy`"""
+    interfaces: tuple[Interface, ...] = ()
+    filter: Mapping[str, Any] | None = None
+    comparisons: tuple[Window, ...] = ()
+    """Where good connections lie that were kept beside the window, to compare with."""
+    servers: tuple[ServerCounts, ...] = ()
+    """What became of the connections to each server since the detector began."""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A clip as its folder describes it."""
+
+    id: str
+    reason: str
+    """A sentence for people: what failed first, or what a person gave."""
+    created_ns: int
+    window: Window
+    state: str = OPEN
+    triggers: tuple[Failure, ...] = ()
+    parts: tuple[ClipPart, ...] = ()
+    warnings: tuple[str, ...] = ()
+    podcam: str = __version__
+
+    def windows_of(self, part: ClipPart) -> tuple[Window, ...]:
+        """The stretches of time whose packets belong to the clip; its segments hold more."""
+        return (self.window, *part.comparisons)
+
+    def to_json(self) -> dict[str, Any]:
+        """As `manifest.json` has it."""
+        return {"schema": SCHEMA, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> "Manifest":
+        """Reads what `to_json` gave, after its way through JSON.
+
+        Raises:
+            KeyError, TypeError, ValueError: the object is not a manifest.
+        """
+        if body["schema"] != SCHEMA:
+            raise ValueError(f"its schema is {body['schema']}, not {SCHEMA}")
+        return cls(
+            id=body["id"],
+            reason=body["reason"],
+            created_ns=body["created_ns"],
+            window=Window(**body["window"]),
+            state=body["state"],
+            triggers=tuple(map(_failure, body["triggers"])),
+            parts=tuple(map(_part, body["parts"])),
+            warnings=tuple(body["warnings"]),
+            podcam=body["podcam"],
+        )
+
+
+def _part(body: Mapping[str, Any]) -> ClipPart:
+    return ClipPart(
+        point=Point(**body["point"]),
+        folder=body["folder"],
+        segments=tuple(body["segments"]),
+        totals=Totals(**body["totals"]),
+        how=body["how"],
+        interfaces=tuple(Interface(**interface) for interface in body["interfaces"]),
+        filter=body["filter"],
+        comparisons=tuple(Window(**window) for window in body["comparisons"]),
+        servers=tuple(map(_counts, body["servers"])),
+        warnings=tuple(body["warnings"]),
+    )
+
+
+def _failure(body: Mapping[str, Any]) -> Failure:
+    values = dict(body)
+    values["failure_class"] = FailureClass(values["failure_class"])
+    return Failure(**values | {side: Endpoint(**values[side]) for side in ("client", "server")})
+
+
+def _counts(body: Mapping[str, Any]) -> ServerCounts:
+    values = dict(body)
+    values["server"] = Endpoint(**values["server"])
+    values["failures"] = {FailureClass(name): count for name, count in values["failures"].items()}
+    return ServerCounts(**values)
+
+
+def read_manifest(clip: Path) -> Manifest:
+    """The manifest of a clip's folder.
+
+    Raises:
+        ClipError: there is none, or it cannot be read.
+    """
+    path = clip / MANIFEST
+    try:
+        return Manifest.from_json(json.loads(path.read_bytes()))
+    except (FileNotFoundError, NotADirectoryError):
+        raise ClipError(f"{clip} is not a clip: it has no {MANIFEST}") from None
+    except OSError as error:
+        raise ClipError(f"cannot read {path}: {error.strerror}") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ClipError(f"{path} is not a manifest of a clip: {error}") from error
+
+
+def write_manifest(clip: Path, manifest: Manifest) -> None:
+    """Replaces the manifest of a clip's folder, so that a reader sees the old or the new one whole.
+
+    Raises:
+        ClipError: it cannot be written.
+    """
+    hidden = clip / f".{MANIFEST}"
+    try:
+        with os.fdopen(
+            os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w"
+        ) as file:
+            json.dump(manifest.to_json(), file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        hidden.rename(clip / MANIFEST)
+    except OSError as error:
+        raise ClipError(f"cannot write the manifest of {clip}: {error.strerror}") from error

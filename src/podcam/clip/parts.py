@@ -1,0 +1,135 @@
+"""What lies on disk as an ordered set of packets: a clip, a ring, or a single segment.
+
+The order is part of the clip's contract, because frames are numbered by it: whoever reads a clip and whoever
+reads its export must count alike.
+"""
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from podcam.clip.manifest import MANIFEST, Manifest, read_manifest
+from podcam.errors import ClipError, SegmentError
+from podcam.model.point import Interface, Point, Window
+from podcam.ring import RecordedPacket, SegmentReader, segments_in
+
+UNKNOWN_POINT = Point(name="unknown", node="unknown")
+"""Of segments whose header is torn."""
+
+
+@dataclass(slots=True)
+class Part:
+    """The packets of one point. `problems` fills up while they are read."""
+
+    point: Point
+    segments: tuple[Path, ...]
+    windows: tuple[Window, ...] = ()
+    """Only packets within one of them belong to it; all do where there are none."""
+    dropped: int | None = None
+    """None: as its segments tell."""
+    problems: list[str] = field(default_factory=list)
+
+
+class PartPacket(NamedTuple):
+    """A packet with the part it belongs to and the interface it was seen at."""
+
+    part: int
+    interface: Interface
+    packet: RecordedPacket
+
+
+@dataclass(frozen=True, slots=True)
+class PacketSet:
+    """One or more parts; `manifest` where they are a clip."""
+
+    path: Path
+    parts: tuple[Part, ...]
+    manifest: Manifest | None = None
+
+    def packets(self) -> Iterator[PartPacket]:
+        """All packets, in the order that numbers the frames.
+
+        Each part keeps the order in which it was recorded. Parts are merged by time: the part whose next
+        packet has the lowest key is next, where the key is the latest time seen so far in that part (a clock
+        set back does not reorder a part); equal keys go to the part named first.
+        """
+        if len(self.parts) == 1:
+            yield from _packets_of(0, self.parts[0])
+            return
+        keyed = (_with_key(_packets_of(number, part)) for number, part in enumerate(self.parts))
+        for _, packet in heapq.merge(*keyed, key=lambda item: item[0]):
+            yield packet
+
+
+def open_packets(path: Path) -> PacketSet:
+    """A clip's folder, a ring's folder, a folder of rings, or a segment, as a set of packets.
+
+    Raises:
+        ClipError: it is none of these, or its manifest cannot be read.
+        SegmentError: the segment cannot be read.
+    """
+    if path.is_file() and path.name != MANIFEST:
+        return PacketSet(path, (_part_of([path]),))
+    folder = path.parent if path.is_file() else path
+    if (folder / MANIFEST).exists():
+        manifest = read_manifest(folder)
+        return PacketSet(
+            folder, tuple(_clip_part(folder, manifest, n) for n in range(len(manifest.parts))), manifest
+        )
+    rings = [segments for ring in (folder, *_folders(folder)) if (segments := segments_in(ring))]
+    if not rings:
+        raise ClipError(f"{path} holds neither a clip nor segments")
+    return PacketSet(folder, tuple(map(_part_of, rings)))
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
+def _clip_part(clip: Path, manifest: Manifest, number: int) -> Part:
+    part = manifest.parts[number]
+    return Part(
+        part.point,
+        tuple(clip / part.folder / name for name in part.segments),
+        manifest.windows_of(part),
+        part.totals.dropped,
+        list(part.warnings),
+    )
+
+
+def _part_of(segments: list[Path]) -> Part:
+    for path in segments:
+        header = SegmentReader(path).header
+        if header:
+            return Part(header.source.point, tuple(segments))
+    return Part(UNKNOWN_POINT, tuple(segments))
+
+
+def _with_key(packets: Iterator[PartPacket]) -> Iterator[tuple[int, PartPacket]]:
+    latest_ns = 0
+    for packet in packets:
+        latest_ns = max(latest_ns, packet.packet.time_ns)
+        yield latest_ns, packet
+
+
+def _packets_of(number: int, part: Part) -> Iterator[PartPacket]:
+    windows = [(window.start_ns, window.end_ns) for window in part.windows]
+    for path in part.segments:
+        try:
+            reader = SegmentReader(path)
+        except SegmentError as error:
+            part.problems.append(str(error))
+            continue
+        interfaces = reader.interfaces
+        for packet in reader.packets():
+            time_ns = packet.time_ns
+            if windows and not any(start <= time_ns <= end for start, end in windows):
+                continue
+            interface = interfaces.get(packet.interface)
+            if interface is None or interface.hardware_type != packet.hardware_type:
+                interface = Interface(packet.interface, f"if{packet.interface}", packet.hardware_type)
+                interfaces[packet.interface] = interface
+            yield PartPacket(number, interface, packet)
+        part.problems.extend(f"{path.name}: {problem}" for problem in reader.problems)

@@ -1,0 +1,182 @@
+"""The clips of one recorder: made, listed, pinned, and kept within their budget."""
+
+import re
+import shutil
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from podcam.clip.manifest import COMPLETE, MANIFEST, Manifest, read_manifest, write_manifest
+from podcam.errors import ClipError
+
+_PINNED: Final = "pinned"
+"""A file and not a field of the manifest: the recorder and a person write at the same time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A clip on disk."""
+
+    path: Path
+    manifest: Manifest
+    pinned: bool
+    bytes: int
+    """Of its files, the ones that it shares with a ring or another clip included."""
+
+
+class ClipStore:
+    """The folder that holds all clips of a recorder, one folder each."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def create(self, manifest: Manifest, label: str) -> Clip:
+        """Makes the folder of a new clip, with its first manifest.
+
+        Its id is made of the time of creation and `label`; `manifest.id` is replaced by it.
+
+        Raises:
+            ClipError: it cannot be made.
+        """
+        moment = datetime.fromtimestamp(manifest.created_ns // 1_000_000_000, UTC)
+        stem = f"{moment:%Y%m%d-%H%M%S}-{re.sub(r'[^A-Za-z0-9]+', '-', label).strip('-')[:40] or 'clip'}"
+        number = 1
+        while True:
+            clip_id = stem if number == 1 else f"{stem}-{number}"
+            path = self.folder / clip_id
+            try:
+                path.mkdir(mode=0o700, parents=True)
+            except FileExistsError:
+                number += 1
+                continue
+            except OSError as error:
+                raise ClipError(f"cannot make a clip in {self.folder}: {error.strerror}") from error
+            manifest = replace(manifest, id=clip_id)
+            write_manifest(path, manifest)
+            return Clip(path, manifest, pinned=False, bytes=0)
+
+    def clips(self) -> list[Clip]:
+        """All clips with a readable manifest, oldest first."""
+        clips = []
+        for path in self._folders():
+            with suppress(ClipError):
+                clips.append(open_clip(path))
+        return sorted(clips, key=lambda clip: (clip.manifest.created_ns, clip.manifest.id))
+
+    def find(self, name: str) -> Clip:
+        """The clip with this id, or with an id that begins so, or in this folder.
+
+        Raises:
+            ClipError: there is none, or more than one.
+        """
+        if (Path(name) / MANIFEST).exists():
+            return open_clip(Path(name))
+        ids = [path.name for path in self._folders()]
+        found = [clip_id for clip_id in ids if clip_id == name] or [i for i in ids if i.startswith(name)]
+        if len(found) != 1:
+            what = f"matches {len(found)} clips" if found else "is not a clip"
+            raise ClipError(f"{name} {what} of {self.folder}: `podcam clips` lists them")
+        return open_clip(self.folder / found[0])
+
+    def remove_over(self, budget_bytes: int) -> list[Clip]:
+        """Removes the oldest clips, neither pinned nor open, until all take no more than this; what went.
+
+        Raises:
+            ClipError: one cannot be removed.
+        """
+        for half_removed in self.folder.glob(".*.removed"):
+            shutil.rmtree(half_removed, ignore_errors=True)
+        clips = self.clips()
+        files = {clip.path.name: _files(clip.path) for clip in clips}
+        going = clips_over(files, [c.path.name for c in clips if _may_go(c)], budget_bytes)
+        gone = [clip for clip in clips if clip.path.name in going]
+        for clip in gone:
+            remove(clip.path)
+        return gone
+
+    def _folders(self) -> Iterable[Path]:
+        try:
+            return sorted(path for path in self.folder.iterdir() if not path.name.startswith("."))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise ClipError(f"cannot list the clips of {self.folder}: {error.strerror}") from error
+
+
+def open_clip(path: Path) -> Clip:
+    """The clip in this folder.
+
+    Raises:
+        ClipError: there is none.
+    """
+    manifest = read_manifest(path)
+    return Clip(path, manifest, (path / _PINNED).exists(), sum(_files(path).values()))
+
+
+def pin(clip: Path, *, pinned: bool = True) -> None:
+    """Keeps a clip whatever the budget says, or no longer.
+
+    Raises:
+        ClipError: the clip's folder cannot be written.
+    """
+    mark = clip / _PINNED
+    try:
+        if pinned:
+            mark.touch(mode=0o600)
+        else:
+            mark.unlink(missing_ok=True)
+    except OSError as error:
+        raise ClipError(f"cannot pin {clip}: {error.strerror}") from error
+
+
+def remove(clip: Path) -> None:
+    """Removes a clip. Its folder is renamed first: nobody sees half a clip.
+
+    Raises:
+        ClipError: it cannot be removed.
+    """
+    try:
+        shutil.rmtree(clip.rename(clip.with_name(f".{clip.name}.removed")))
+    except OSError as error:
+        raise ClipError(f"cannot remove {clip}: {error.strerror}") from error
+
+
+def clips_over(
+    files: Mapping[str, Mapping[int, int]], removable: Iterable[str], budget_bytes: int
+) -> set[str]:
+    """Which clips have to go for all to be within the budget; all that may, where that is not enough.
+
+    Args:
+        files: per clip, the size in bytes of each of its inodes; clips may share some.
+        removable: those that may go, the first to go first.
+        budget_bytes: what the inodes of all clips may take, each counted once.
+    """
+    going: set[str] = set()
+    for candidate in removable:
+        kept = {
+            inode: size
+            for clip, inodes in files.items()
+            if clip not in going
+            for inode, size in inodes.items()
+        }
+        if sum(kept.values()) <= budget_bytes:
+            break
+        going.add(candidate)
+    return going
+
+
+def _may_go(clip: Clip) -> bool:
+    return not clip.pinned and clip.manifest.state == COMPLETE
+
+
+def _files(clip: Path) -> dict[int, int]:
+    sizes = {}
+    for path in clip.rglob("*"):
+        with suppress(FileNotFoundError):
+            status = path.lstat()
+            if not path.is_dir():
+                sizes[status.st_ino] = status.st_size
+    return sizes
