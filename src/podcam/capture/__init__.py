@@ -14,6 +14,7 @@ from podcam.capture.control import ControlPacket, ControlReader, dropped, open_c
 from podcam.capture.filters import FilterTooLongError, Program, attach
 from podcam.capture.interfaces import LinkWatch, list_interfaces
 from podcam.capture.netns import Namespace, find_namespace, open_inside, own_namespace
+from podcam.capture.programs import control_program, recording_program
 from podcam.capture.rings import (
     Geometry,
     MappedRing,
@@ -23,13 +24,7 @@ from podcam.capture.rings import (
     hand_over,
     open_ring_socket,
 )
-from podcam.capture.traffic import (
-    DEFAULT_SNAPLEN,
-    Network,
-    Traffic,
-    control_program,
-    recording_program,
-)
+from podcam.capture.traffic import DEFAULT_SNAPLEN, Network, Traffic
 
 __all__ = [
     "BLOCK_HEADER",

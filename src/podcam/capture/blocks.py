@@ -58,6 +58,24 @@ class BlockHeader(NamedTuple):
         return self.last_s * _NS + self.last_ns
 
 
-def read_header(block: memoryview | bytes) -> BlockHeader:
+def read_header(block: memoryview | bytes | bytearray) -> BlockHeader:
     """Read the header of a block."""
     return BlockHeader._make(BLOCK_HEADER.unpack_from(block))
+
+
+def closed(block: bytearray) -> bytearray:
+    """Close a block in place, as the kernel does when it retires one (`prb_close_block`), and return it.
+
+    Its header gets the times of the first and last packet, and the last packet's way to the next is cut.
+    """
+    header = read_header(block)
+    offset = header.first_offset
+    first = PACKET_HEADER.unpack_from(block, offset)
+    last = first
+    for _ in range(header.packets - 1):
+        offset += last[0]
+        last = PACKET_HEADER.unpack_from(block, offset)
+    struct.pack_into("=I", block, offset, 0)
+    struct.pack_into("=IIII", block, FIRST_TIME_OFFSET, *first[1:3], *last[1:3])
+    struct.pack_into("=I", block, STATUS_OFFSET, TP_STATUS_USER)
+    return block

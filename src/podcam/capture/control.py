@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from podcam.capture import filters
 from podcam.capture._libc import bind_to_every_interface, recvmmsg
 from podcam.capture.filters import Program
+from podcam.capture.layers import PACKET_OUTGOING, VLAN_PROTOCOLS
 from podcam.capture.netns import Namespace
+from podcam.capture.programs import DNS_SNAPLEN
 from podcam.capture.rings import SOL_PACKET, open_packet_socket
-from podcam.capture.traffic import DNS_SNAPLEN, PACKET_OUTGOING
 from podcam.errors import CaptureError
 
 _PACKET_STATISTICS = 6  # linux/if_packet.h
@@ -33,8 +34,8 @@ _MESSAGE = struct.Struct("@PI4xPNPNi4xI4x")
 _MESSAGE_LENGTH_WORD, _MESSAGE_WORDS = 14, 16
 _IOVEC = struct.Struct("@PN")
 
-_TAGGED = frozenset(map(socket.htons, (0x8100, 0x88A8)))
-_VLAN_PROTOCOLS = (b"\x81\x00", b"\x88\xa8")
+_TAGGED = frozenset(map(socket.htons, VLAN_PROTOCOLS))
+_TAGS = tuple(protocol.to_bytes(2) for protocol in VLAN_PROTOCOLS)
 
 ControlPacket = tuple[int, int, int, int, bytes]
 """Time in ns since 1970 UTC, ARPHRD_* hardware type, PACKET_* type (4 is outgoing), interface index, and the
@@ -145,6 +146,6 @@ def _address(buffer: bytearray | mmap.mmap) -> int:
 def _untagged(packet: bytes) -> bytes:
     """Take off the VLAN tags in front of a network header: the outermost was in the link header."""
     offset = 4
-    while packet[offset - 2 : offset] in _VLAN_PROTOCOLS:
+    while packet[offset - 2 : offset] in _TAGS:
         offset += 4
     return packet[offset:]

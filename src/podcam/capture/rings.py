@@ -4,10 +4,10 @@
 
 A ring cannot be resized. To replace it by a larger one without losing or doubling a packet, open the new
 socket `beside` the old one: both are in one fanout group (PACKET_FANOUT), where the kernel gives each packet
-to exactly one socket, at first to the old one. `hand_over` turns the group to the new one; from then on nothing
-is added to the old ring, and it can be closed once it is `drained`. Cutting both by time would not be exact:
-what comes in from a veth or loopback is stamped anew for each socket, as such a packet still carries TCP's
-departure time (`skb_tstamp` of such a packet is 0; seen on Linux 6.18).
+to exactly one socket, at first to the old one. `hand_over` turns the group to the new one; from then on
+nothing is added to the old ring, and it can be closed once what is `ready`, and its `rest`, were read.
+Cutting both by time would not be exact: TCP that comes in over veth or loopback is stamped anew for each
+socket, as such a packet still carries TCP's departure time in place of a time stamp (seen on Linux 6.18).
 """
 
 import errno
@@ -244,13 +244,17 @@ class MappedRing:
             waiting += 1
         return waiting / self.shape.blocks
 
-    def drained(self) -> bool:
-        """Whether nothing is left to read or release, once `hand_over` keeps new packets away."""
-        if self._handed_out or self._status(self._next) & blocks.TP_STATUS_USER:
-            return False
+    def rest(self) -> bytearray | None:
+        """Return a copy of the block that the kernel is still filling, closed as the kernel would close it.
+
+        Only once `hand_over` keeps new packets away, and after everything `ready` was released: together they
+        are then all that this ring has got, without waiting for the block's timeout. None when it is empty.
+        """
         start = self._start(self._next)
         header = blocks.read_header(self._view[start : start + blocks.BLOCK_HEADER.size])
-        return header.sequence != self._next or header.packets == 0
+        if self._handed_out or header.sequence != self._next or not header.packets:
+            return None
+        return blocks.closed(bytearray(self._view[start : start + header.length]))
 
     def statistics(self) -> Statistics:
         """Return the kernel's counters, and set them to 0."""

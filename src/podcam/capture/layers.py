@@ -1,0 +1,257 @@
+"""The way of a filter program through the layers of a packet, for every link type at once.
+
+One socket hears all interfaces of a namespace, so a program asks the kernel for the packet's hardware type
+and finds out where the network layer begins. From there on loads are relative to X, and the code is the same.
+
+An out-of-bounds load ends a program with 0 (the packet is dropped), as in every classic BPF program.
+"""
+
+import ipaddress
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+from podcam.capture import filters as bpf
+from podcam.capture.filters import Assembler, Label, Program, emit_search
+from podcam.capture.traffic import Network, Traffic
+
+ARPHRD_ETHER = 1  # linux/if_arp.h
+ARPHRD_LOOPBACK = 772
+PACKET_OUTGOING = 4  # linux/if_packet.h
+VLAN_PROTOCOLS = (0x8100, 0x88A8)  # linux/if_ether.h
+
+_ETH_P_IP, _ETH_P_IPV6 = 0x0800, 0x86DD
+_VLAN_TAG_BYTES, _VLAN_TAGS_FOLLOWED = 4, 2
+_FRAGMENT_HEADER = 44
+_EXTENSION_HEADERS = (0, 43, 60)  # hop-by-hop, routing, destination: RFC 8200, section 4
+_EXTENSION_HEADERS_FOLLOWED = 4
+
+PROTOCOL, HOST_MATCHED = range(2)
+"""Scratch memory: the number of the transport protocol, and whether a host matched."""
+
+
+class PacketFilter:
+    """What both programs share: once per packet, chosen interfaces, and the way to the transport header."""
+
+    def __init__(self, traffic: Traffic) -> None:
+        self.traffic = traffic
+        self.code = Assembler()
+        self.drop = Label("drop")
+        self.whole = Label("keep all of it")
+        self.ipv4, self.ipv6, self.not_ip = Label("IPv4"), Label("IPv6"), Label("not IP")
+        self.fragment = Label("fragment without a transport header")
+        self.transport = Label("transport")
+
+    def load(self, size: int, offset: int) -> None:
+        """A = so much at X + offset."""
+        self.code.emit(bpf.LD | bpf.IND | size, offset)
+
+    def load_ancillary(self, what: int) -> None:
+        """A = what the kernel knows beside the packet's bytes."""
+        self.code.emit(bpf.LD | bpf.ABS | bpf.W, what)
+
+    def advance(self) -> None:
+        """X = X + A."""
+        self.code.emit(bpf.ALU | bpf.ADD | bpf.X)
+        self.code.emit(bpf.MISC | bpf.TAX)
+
+    def once_per_packet(self) -> None:
+        """Loopback shows a packet going out and coming in: drop the first."""
+        code, other = self.code, Label("not loopback")
+        self.load_ancillary(bpf.AD_HARDWARE_TYPE)
+        code.jump_if(bpf.JEQ, ARPHRD_LOOPBACK, None, other)
+        self.load_ancillary(bpf.AD_PACKET_TYPE)
+        code.jump_if(bpf.JEQ, PACKET_OUTGOING, self.drop)
+        code.place(other)
+
+    def chosen_interfaces(self) -> None:
+        """Drop what came or went by another interface."""
+        if self.traffic.interfaces is not None:
+            chosen = Label("chosen interface")
+            self.load_ancillary(bpf.AD_INTERFACE)
+            emit_search(self.code, self.traffic.interfaces, chosen, self.drop)
+            self.code.place(chosen)
+
+    def dispatch(self) -> None:
+        """By the EtherType in A and the beginning of the network layer in X."""
+        self.code.jump_if(bpf.JEQ, _ETH_P_IP, self.ipv4)
+        self.code.jump_if(bpf.JEQ, _ETH_P_IPV6, self.ipv6, self.not_ip)
+
+    def skip_vlan_tags(self, base: int) -> None:
+        """With the EtherType in A that stands before `base`: leave both as they are behind the tags."""
+        code, untagged = self.code, Label("behind VLAN tags")
+        code.emit(bpf.LDX | bpf.IMM, base)
+        for tag in range(1, _VLAN_TAGS_FOLLOWED + 1):
+            tagged = Label(f"VLAN tag {tag}")
+            code.jump_if(bpf.JEQ, VLAN_PROTOCOLS[0], tagged)
+            code.jump_if(bpf.JEQ, VLAN_PROTOCOLS[1], tagged, untagged)
+            code.place(tagged)
+            behind = base + tag * _VLAN_TAG_BYTES
+            code.emit(bpf.LDX | bpf.IMM, behind)
+            code.emit(bpf.LD | bpf.ABS | bpf.H, behind - 2)
+        code.place(untagged)
+
+    def internet_layer(self) -> None:
+        """From X to the transport header: X at its beginning, its protocol and the match in memory."""
+        code, hosts = self.code, self.traffic.hosts
+        code.place(self.ipv4)
+        self.match_hosts(_networks(hosts, 4), source=12, destination=16)
+        self.load(bpf.B, 9)
+        code.emit(bpf.ST, PROTOCOL)
+        self.load(bpf.H, 6)
+        code.jump_if(bpf.JSET, 0x1FFF, self.fragment)
+        self.load(bpf.B, 0)
+        code.emit(bpf.ALU | bpf.AND | bpf.K, 0x0F)
+        code.emit(bpf.ALU | bpf.LSH | bpf.K, 2)
+        self.advance()
+        code.jump(self.transport)
+
+        code.place(self.ipv6)
+        self.match_hosts(_networks(hosts, 6), source=8, destination=24)
+        self.load(bpf.B, 6)
+        code.emit(bpf.ST, PROTOCOL)
+        code.emit(bpf.LD | bpf.IMM, 40)
+        self.advance()
+        code.emit(bpf.LD | bpf.MEM, PROTOCOL)
+        for position in range(_EXTENSION_HEADERS_FOLLOWED):
+            self.skip_extension_header(position)
+        code.place(self.transport)
+
+    def skip_extension_header(self, position: int) -> None:
+        """With X at a header of IPv6 whose number is in A and in memory: behind it, if it is an extension."""
+        code = self.code
+        options, fragment, behind = (
+            Label(f"{what} {position}") for what in ("options", "fragment", "behind")
+        )
+        for number in _EXTENSION_HEADERS:
+            code.jump_if(bpf.JEQ, number, options)
+        code.jump_if(bpf.JEQ, _FRAGMENT_HEADER, fragment, self.transport)
+        code.place(fragment)
+        self.load(bpf.H, 2)
+        code.jump_if(bpf.JSET, 0xFFF8, self.fragment)
+        self.load(bpf.B, 0)
+        code.emit(bpf.ST, PROTOCOL)
+        code.emit(bpf.LD | bpf.IMM, 8)
+        code.jump(behind)
+        code.place(options)
+        self.load(bpf.B, 0)
+        code.emit(bpf.ST, PROTOCOL)
+        self.load(bpf.B, 1)
+        code.emit(bpf.ALU | bpf.ADD | bpf.K, 1)
+        code.emit(bpf.ALU | bpf.LSH | bpf.K, 3)
+        code.place(behind)
+        self.advance()
+        code.emit(bpf.LD | bpf.MEM, PROTOCOL)
+
+    def match_hosts(self, networks: "list[_Prefix] | None", *, source: int, destination: int) -> None:
+        """Note in memory whether one of the addresses lies in one of the networks."""
+        if networks is None:
+            return
+        code = self.code
+        found, other, missing, noted = (
+            Label(f"host {what}") for what in ("found", "other", "missing", "noted")
+        )
+        _match_prefixes(code, networks, source, found, other)
+        code.place(other)
+        _match_prefixes(code, networks, destination, found, missing)
+        code.place(missing)
+        code.emit(bpf.LD | bpf.IMM, 0)
+        code.jump(noted)
+        code.place(found)
+        code.emit(bpf.LD | bpf.IMM, 1)
+        code.place(noted)
+        code.emit(bpf.ST, HOST_MATCHED)
+
+    def require_host(self) -> None:
+        """Drop a packet of which no address matched."""
+        if self.traffic.hosts is not None:
+            self.code.emit(bpf.LD | bpf.MEM, HOST_MATCHED)
+            self.code.jump_if(bpf.JEQ, 0, self.drop)
+
+    def require_port(self) -> None:
+        """With X at the header of TCP, UDP or SCTP."""
+        if self.traffic.ports is not None:
+            other, chosen = Label("other port"), Label("chosen port")
+            self.load(bpf.H, 0)
+            emit_search(self.code, self.traffic.ports, chosen, other)
+            self.code.place(other)
+            self.load(bpf.H, 2)
+            emit_search(self.code, self.traffic.ports, chosen, self.drop)
+            self.code.place(chosen)
+
+    def returns(self, size_bytes: int) -> Program:
+        """End the program: `whole` keeps so many bytes."""
+        code = self.code
+        code.place(self.whole)
+        code.keep(size_bytes)
+        code.place(self.drop)
+        code.keep(0)
+        return code.assemble()
+
+
+@dataclass(frozen=True, slots=True)
+class _Prefix:
+    words: tuple[int, ...]
+    """The address as 32-bit words: one for IPv4, four for IPv6."""
+    bits: int
+    """How many of its bits count, from the first word here on."""
+
+
+def _networks(hosts: Sequence[Network] | None, version: int) -> list[_Prefix] | None:
+    return None if hosts is None else [_prefix(network) for network in _collapse(hosts, version)]
+
+
+def _collapse(hosts: Iterable[Network], version: int) -> Iterable[Network]:
+    if version == 4:
+        return ipaddress.collapse_addresses(n for n in hosts if isinstance(n, ipaddress.IPv4Network))
+    return ipaddress.collapse_addresses(n for n in hosts if isinstance(n, ipaddress.IPv6Network))
+
+
+def _prefix(network: Network) -> _Prefix:
+    address = network.network_address
+    match address:
+        case ipaddress.IPv4Address():
+            words: tuple[int, ...] = (int(address),)
+        case ipaddress.IPv6Address():
+            words = tuple(int(address) >> shift & 0xFFFFFFFF for shift in (96, 64, 32, 0))
+        case _:
+            assert_never(address)
+    return _Prefix(words, network.prefixlen)
+
+
+def _match_prefixes(
+    code: Assembler, prefixes: list[_Prefix], offset: int, found: Label, missing: Label
+) -> None:
+    """Compare the address at X + offset word by word; prefixes that share a word share its compare."""
+    if any(prefix.bits == 0 for prefix in prefixes):
+        code.jump(found)
+        return
+    masked: dict[int, set[int]] = {}
+    whole: set[int] = set()
+    deeper: dict[int, list[_Prefix]] = {}
+    for prefix in prefixes:
+        word, *rest = prefix.words
+        if prefix.bits < 32:
+            masked.setdefault(32 - prefix.bits, set()).add(word)
+        elif prefix.bits == 32:
+            whole.add(word)
+        else:
+            deeper.setdefault(word, []).append(_Prefix(tuple(rest), prefix.bits - 32))
+    for host_bits, words in masked.items():
+        longer = Label("longer prefixes")
+        code.emit(bpf.LD | bpf.IND | bpf.W, offset)
+        code.emit(bpf.ALU | bpf.AND | bpf.K, 0xFFFFFFFF << host_bits)
+        emit_search(code, words, found, longer)
+        code.place(longer)
+    if whole or deeper:
+        unequal = Label("unequal words")
+        code.emit(bpf.LD | bpf.IND | bpf.W, offset)
+        emit_search(code, whole, found, unequal)
+        code.place(unequal)
+    inner = {word: Label(f"behind {word:08x}") for word in deeper}
+    for word, label in inner.items():
+        code.jump_if(bpf.JEQ, word, label)
+    code.jump(missing)
+    for word, label in inner.items():
+        code.place(label)
+        _match_prefixes(code, deeper[word], offset + 4, found, missing)

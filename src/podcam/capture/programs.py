@@ -1,0 +1,253 @@
+"""The filter programs of a recording: what its ring keeps, and what its detector hears."""
+
+from podcam.capture import filters as bpf
+from podcam.capture.filters import Label, Program, emit_search
+from podcam.capture.layers import (
+    ARPHRD_ETHER,
+    ARPHRD_LOOPBACK,
+    PACKET_OUTGOING,
+    PROTOCOL,
+    VLAN_PROTOCOLS,
+    PacketFilter,
+)
+from podcam.capture.libpcap import compile_expression
+from podcam.capture.traffic import Traffic
+
+CONTROL_SNAPLEN = 192
+"""Bytes kept of a control packet: enough for IPv6, ICMPv6, and the quoted IPv6 and TCP headers."""
+DNS_SNAPLEN = 4096
+
+_ETHERNET_BYTES = 14
+_ICMP, _TCP, _UDP, _ICMPV6, _SCTP = 1, 6, 17, 58, 132
+_ICMP_ERRORS = (3, 4, 5, 11, 12)  # unreachable, source quench, redirect, time exceeded, parameter problem
+_ICMPV6_ERROR_LAST = 4
+_SYN_FIN_RST = 0x07
+_DNS_PORT = 53
+_DNS_RESPONSE = 0x80
+
+
+def recording_program(traffic: Traffic) -> Program:
+    """Build the program for a ring: a SOCK_RAW packet socket, whose packets begin with their link header.
+
+    Raises:
+        UsageError: the expression is wrong, or libpcap is missing.
+    """
+    return _Recording(traffic).assemble()
+
+
+def control_program(traffic: Traffic, *, dns: bool = False) -> Program:
+    """Build the program for the detector: a SOCK_DGRAM socket, whose packets begin at the network header.
+
+    It keeps TCP packets with SYN, FIN or RST of the chosen traffic, ICMP errors that quote TCP with a chosen
+    port, and with `dns` the answers of every name server.
+
+    Raises:
+        UsageError: the expression is wrong, or libpcap is missing.
+    """
+    return _Control(traffic, dns=dns).assemble()
+
+
+class _Recording(PacketFilter):
+    def assemble(self) -> Program:
+        traffic, code = self.traffic, self.code
+        self.once_per_packet()
+        self.chosen_interfaces()
+        if traffic.expression is not None:
+            self.require_expression(traffic.expression)
+        everything = traffic.hosts is None and traffic.ports is None
+        if not (everything and traffic.payload is None):
+            self.link_layer()
+            self.internet_layer()
+            self.choose()
+            self.cut_payload()
+            code.place(self.fragment)
+            self.require_host()
+            code.jump(self.whole)
+            code.place(self.not_ip)
+            code.jump(self.whole if everything else self.drop)
+        return self.returns(traffic.snaplen)
+
+    def require_expression(self, expression: str) -> None:
+        ethernet, raw = compile_expression(expression)
+        code, frames, holds = self.code, Label("expression on frames"), Label("expression holds")
+        self.load_ancillary(bpf.AD_HARDWARE_TYPE)
+        code.jump_if(bpf.JEQ, ARPHRD_ETHER, frames)
+        code.jump_if(bpf.JEQ, ARPHRD_LOOPBACK, frames)
+        code.append(raw, kept=holds, dropped=self.drop)
+        code.place(frames)
+        code.append(ethernet, kept=holds, dropped=self.drop)
+        code.place(holds)
+
+    def link_layer(self) -> None:
+        code, frames, dispatch = self.code, Label("Ethernet"), Label("dispatch")
+        self.load_ancillary(bpf.AD_HARDWARE_TYPE)
+        code.jump_if(bpf.JEQ, ARPHRD_ETHER, frames)
+        code.jump_if(bpf.JEQ, ARPHRD_LOOPBACK, frames)
+        code.emit(bpf.LDX | bpf.IMM, bpf.NETWORK_HEADER)
+        self.load_ancillary(bpf.AD_PROTOCOL)
+        code.jump(dispatch)
+        code.place(frames)
+        code.emit(bpf.LD | bpf.ABS | bpf.H, _ETHERNET_BYTES - 2)
+        self.skip_vlan_tags(_ETHERNET_BYTES)
+        code.place(dispatch)
+        self.dispatch()
+
+    def choose(self) -> None:
+        """With X at the transport header: drop what was not asked for; ICMP errors are never dropped."""
+        code = self.code
+        icmp, icmpv6, echo, chosen, ports = (
+            Label(name) for name in ("ICMP", "ICMPv6", "no ICMP error", "chosen", "ports")
+        )
+        code.emit(bpf.LD | bpf.MEM, PROTOCOL)
+        code.jump_if(bpf.JEQ, _ICMP, icmp)
+        code.jump_if(bpf.JEQ, _ICMPV6, icmpv6)
+        self.require_host()
+        if self.traffic.ports is not None:
+            code.emit(bpf.LD | bpf.MEM, PROTOCOL)
+            for protocol in (_TCP, _UDP):
+                code.jump_if(bpf.JEQ, protocol, ports)
+            code.jump_if(bpf.JEQ, _SCTP, ports, self.drop)
+            code.place(ports)
+            self.require_port()
+        code.jump(chosen)
+        code.place(icmp)
+        self.load(bpf.B, 0)
+        emit_search(code, _ICMP_ERRORS, self.whole, echo)
+        code.place(icmpv6)
+        self.load(bpf.B, 0)
+        code.jump_if(bpf.JGT, _ICMPV6_ERROR_LAST, echo, self.whole)
+        code.place(echo)
+        if self.traffic.ports is not None:
+            code.jump(self.drop)
+        else:
+            self.require_host()
+            code.jump(self.whole)
+        code.place(chosen)
+
+    def cut_payload(self) -> None:
+        """With X at the transport header: keep up to `payload` bytes behind it."""
+        code, payload = self.code, self.traffic.payload
+        if payload is None:
+            code.jump(self.whole)
+            return
+        tcp, udp, add = Label("TCP"), Label("UDP"), Label("cut")
+        code.emit(bpf.LD | bpf.MEM, PROTOCOL)
+        code.jump_if(bpf.JEQ, _TCP, tcp)
+        code.jump_if(bpf.JEQ, _UDP, udp, self.whole)
+        code.place(tcp)
+        self.load(bpf.B, 12)
+        code.emit(bpf.ALU | bpf.RSH | bpf.K, 2)
+        code.emit(bpf.ALU | bpf.AND | bpf.K, 0x3C)
+        code.jump(add)
+        code.place(udp)
+        code.emit(bpf.LD | bpf.IMM, 8)
+        code.place(add)
+        code.emit(bpf.ALU | bpf.ADD | bpf.X)
+        # Interfaces without a link header of their own count from the network header: take its mark away.
+        code.emit(bpf.ALU | bpf.AND | bpf.K, ~bpf.NETWORK_HEADER)
+        code.emit(bpf.ALU | bpf.ADD | bpf.K, payload)
+        code.jump_if(bpf.JGT, self.traffic.snaplen, self.whole)
+        code.emit(bpf.RET | bpf.RET_A)
+
+
+class _Control(PacketFilter):
+    def __init__(self, traffic: Traffic, *, dns: bool) -> None:
+        super().__init__(traffic)
+        self.dns = dns
+
+    def assemble(self) -> Program:
+        self.once_per_packet()
+        self.chosen_interfaces()
+        self.network_layer()
+        self.internet_layer()
+        self.choose()
+        self.code.place(self.fragment)
+        self.code.place(self.not_ip)
+        self.code.jump(self.drop)
+        return self.returns(CONTROL_SNAPLEN)
+
+    def network_layer(self) -> None:
+        """The packet begins at its network header, or at inner VLAN tags, which the kernel leaves on."""
+        code, dispatch, outgoing = self.code, Label("dispatch"), Label("tagged, going out")
+        self.load_ancillary(bpf.AD_PROTOCOL)
+        tagged = Label("tagged")
+        code.emit(bpf.LDX | bpf.IMM, 0)
+        code.jump_if(bpf.JEQ, VLAN_PROTOCOLS[0], tagged)
+        code.jump_if(bpf.JEQ, VLAN_PROTOCOLS[1], tagged, dispatch)
+        code.place(tagged)
+        self.load_ancillary(bpf.AD_PACKET_TYPE)
+        code.jump_if(bpf.JEQ, PACKET_OUTGOING, outgoing)
+        self.load_ancillary(bpf.AD_PROTOCOL)
+        self.skip_vlan_tags(0)
+        code.jump(dispatch)
+        code.place(outgoing)  # the tag is part of the link header, and the EtherType behind it out of reach
+        self.load(bpf.B, 0)
+        code.emit(bpf.ALU | bpf.RSH | bpf.K, 4)
+        code.jump_if(bpf.JEQ, 4, self.ipv4)
+        code.jump_if(bpf.JEQ, 6, self.ipv6, self.drop)
+        code.place(dispatch)
+        self.dispatch()
+
+    def choose(self) -> None:
+        code = self.code
+        tcp, icmp, icmpv6, dns = (Label(name) for name in ("TCP", "ICMP", "ICMPv6", "DNS"))
+        code.emit(bpf.LD | bpf.MEM, PROTOCOL)
+        code.jump_if(bpf.JEQ, _TCP, tcp)
+        code.jump_if(bpf.JEQ, _ICMP, icmp)
+        code.jump_if(bpf.JEQ, _ICMPV6, icmpv6)
+        code.jump_if(bpf.JEQ, _UDP, dns, self.drop)
+        code.place(tcp)
+        self.load(bpf.B, 13)
+        code.jump_if(bpf.JSET, _SYN_FIN_RST, None, self.drop)
+        self.require_host()
+        self.require_port()
+        if self.traffic.expression is not None:
+            _, raw = compile_expression(self.traffic.expression)
+            code.append(raw, kept=self.whole, dropped=self.drop)
+        code.jump(self.whole)
+        code.place(icmp)
+        self.quoted_ipv4()
+        code.place(icmpv6)
+        self.quoted_ipv6()
+        code.place(dns)
+        self.dns_answer()
+
+    def quoted_ipv4(self) -> None:
+        """With X at the ICMP header: RFC 792, and the quoted IPv4 header 8 bytes on."""
+        code, error = self.code, Label("ICMP error")
+        self.load(bpf.B, 0)
+        emit_search(code, _ICMP_ERRORS, error, self.drop)
+        code.place(error)
+        self.load(bpf.B, 8 + 9)
+        code.jump_if(bpf.JEQ, _TCP, None, self.drop)
+        self.load(bpf.B, 8)
+        code.emit(bpf.ALU | bpf.AND | bpf.K, 0x0F)
+        code.emit(bpf.ALU | bpf.LSH | bpf.K, 2)
+        code.emit(bpf.ALU | bpf.ADD | bpf.K, 8)
+        self.advance()
+        self.require_port()
+        code.jump(self.whole)
+
+    def quoted_ipv6(self) -> None:
+        """With X at the ICMPv6 header: RFC 4443, and the quoted IPv6 header 8 bytes on."""
+        code = self.code
+        self.load(bpf.B, 0)
+        code.jump_if(bpf.JGT, _ICMPV6_ERROR_LAST, self.drop)
+        self.load(bpf.B, 8 + 6)
+        code.jump_if(bpf.JEQ, _TCP, None, self.drop)
+        code.emit(bpf.LD | bpf.IMM, 8 + 40)
+        self.advance()
+        self.require_port()
+        code.jump(self.whole)
+
+    def dns_answer(self) -> None:
+        """With X at the UDP header: RFC 1035, section 4.1.1."""
+        code = self.code
+        if not self.dns:
+            code.jump(self.drop)
+            return
+        self.load(bpf.H, 0)
+        code.jump_if(bpf.JEQ, _DNS_PORT, None, self.drop)
+        self.load(bpf.B, 8 + 2)
+        code.jump_if(bpf.JSET, _DNS_RESPONSE, None, self.drop)
+        code.keep(DNS_SNAPLEN)
