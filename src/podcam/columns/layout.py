@@ -173,8 +173,8 @@ FLOW = np.dtype(
         ("last_ack", np.uint32),
         ("data_seq", np.uint32),  # sequence number that follows the payload counted in SIDE.bytes
         ("data_acked", np.uint32),  # highest acknowledgement of it
-        ("duplicate_acks", np.int32),
-        ("window", np.uint16),
+        ("duplicate_acks", np.uint32),
+        ("window", np.uint32),  # of the last packet, as in its header
         ("events", np.uint16),  # of the last packet
         ("window_shift", np.int8),
         ("before_first_ack", np.uint8),  # 1 between a SYN and the first ACK: its window is not scaled yet

@@ -37,11 +37,14 @@ FAST_WITHIN_NS = 20_000_000
 """A fast retransmission follows the duplicate acknowledgements within this."""
 DEFAULT_RTT_NS = 3_000_000
 """What out-of-order packets may be late by where no handshake was seen."""
+FOREVER_NS = 1 << 62
 NO_SHIFT = -2
 """Window scaling is known to be off."""
 UNKNOWN_SHIFT = -1
-SEEN_LOST = -1
-"""In `duplicate_acks`: this side's losses have been told by an acknowledgement of the other."""
+SEEN_LOST = MODULO
+"""In `duplicate_acks`: losses of this side were told by an acknowledgement, and more than it has sent."""
+NO_WINDOW = (1 << 32) - 1
+"""In `window`: no packet yet."""
 
 
 def distance(a: int, b: int) -> int:
@@ -137,7 +140,7 @@ def acknowledged_lost(ack: int, reverse: Any) -> int:
     if contiguous == 0 or distance(contiguous, ack) >= 0:
         return 0
     next_seq = int64(reverse["next_seq"])
-    if contiguous > next_seq:
+    if distance(contiguous, next_seq) < 0:
         reverse["contiguous_seq"] = next_seq
         return ACK_LOST_SEGMENT
     first = int64(reverse["duplicate_acks"]) == 0
@@ -162,6 +165,8 @@ def retransmission(
     if int64(reverse["duplicate_acks"]) >= 2 and last_ack == seq and 0 <= since_ack_ns < FAST_WITHIN_NS:
         return FAST_RETRANSMISSION | RETRANSMISSION
     late_ns = initial_rtt_ns if initial_rtt_ns != 0 else DEFAULT_RTT_NS
+    if late_ns < 0:  # the clock was set back; Wireshark takes that for a very long time
+        late_ns = FOREVER_NS
     end = (seq + length + (1 if flags & (SYN | FIN) else 0)) & MODULO
     if 0 <= time_ns - int64(forward["next_seq_ns"]) < late_ns and next_seq != end:
         return OUT_OF_ORDER

@@ -236,8 +236,8 @@ def read_icmp(data: Memory, at: int, limit: int, protocol: int, segment: Any) ->
         return
     kind = int64(data[at])
     if protocol == IP_PROTOCOL_ICMP:
-        # destination unreachable, source quench, redirect, time exceeded, parameter problem
-        if kind != 3 and kind != 4 and kind != 5 and kind != 11 and kind != 12:
+        # destination unreachable, source quench, time exceeded, parameter problem
+        if kind != 3 and kind != 4 and kind != 11 and kind != 12:
             return
     elif kind < 1 or kind > 4:  # unreachable, packet too big, time exceeded, parameter problem
         return
@@ -257,6 +257,8 @@ def read_icmp(data: Memory, at: int, limit: int, protocol: int, segment: Any) ->
     if quote + LEAST_TCP_BYTES <= limit:
         read_tcp_header(data, quote, segment)
         segment["kind"] = QUOTED
+        if quote + (int64(data[quote + 12]) >> 4) * 4 > limit:
+            segment["payload_bytes"] = UNKNOWN
     else:
         segment["source_port"] = big16(data, quote)
         segment["target_port"] = big16(data, quote + 2)

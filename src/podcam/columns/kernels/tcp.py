@@ -16,6 +16,7 @@ from podcam.columns.kernels.analysis import (
     LOST_SEGMENT,
     MODULO,
     NO_SHIFT,
+    NO_WINDOW,
     OUT_OF_ORDER,
     RETRANSMISSION,
     REUSED_PORTS,
@@ -109,6 +110,8 @@ def follow(data: Memory, tables: Tables, first: int, count: int, most_connection
             take(data, tables, segment, packet_row, tables.streams[stream_row], row, side, meaning)
         else:
             tables.connections[row]["icmp_errors"] += 1
+            if int64(segment["payload_bytes"]) >= 0:
+                tables.packets[packet_row]["events"] = events_of_syn(meaning)
         if kind != QUOTED_PORTS:
             note_handshake(segment, tables.tracks[row], tables.flows[2 * row + side], packet_row, tables)
 
@@ -225,6 +228,11 @@ def meaning_of_syn(tables: Tables, segment: Any, stream: Any) -> int:
     return REPEATED if seq == int64(stream["base_seq"][side]) else NEW_STREAM
 
 
+def events_of_syn(meaning: int) -> int:
+    """The event that Wireshark gives to a SYN or SYN-ACK with another sequence number than expected."""
+    return REUSED_PORTS if meaning == NEW_STREAM or meaning == OTHER_ANSWER else 0
+
+
 def open_stream(tables: Tables, slot: int, number: int, row: int) -> None:
     """A new stream in `slot`, with its first connection."""
     stream_row = int64(tables.counters[COUNT_STREAM_ROWS])
@@ -285,6 +293,7 @@ def open_connection(
         side["first_data_packet"] = NEVER
         side["last_data_packet"] = NEVER
         tables.flows[end]["window_shift"] = UNKNOWN_SHIFT
+        tables.flows[end]["window"] = NO_WINDOW
     return row
 
 
@@ -360,7 +369,7 @@ def take(
     flags = int64(segment["flags"])
     length = int64(segment["payload_bytes"])
 
-    events = 0 if meaning == ORDINARY else REUSED_PORTS
+    events = events_of_syn(meaning)
     if meaning == REPEATED:
         forward["next_seq"] = forward["contiguous_seq"]
     if length >= 0:
