@@ -1,6 +1,8 @@
 """A failure as the wire detector reports it, and what is known of a server since the detector began."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from podcam.model.point import Endpoint
 from podcam.model.verdict import FailureClass
@@ -66,3 +68,26 @@ class ServerCounts:
     last_good_start_ns: int | None = None
     """Where the last connection that ended well began."""
     last_good_end_ns: int | None = None
+
+
+def failure_from_json(body: Mapping[str, Any]) -> Failure:
+    """A failure after `dataclasses.asdict` and its way through JSON.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is not one.
+    """
+    values = dict(body)
+    values["failure_class"] = FailureClass(values["failure_class"])
+    return Failure(**values | {side: Endpoint(**values[side]) for side in ("client", "server")})
+
+
+def counts_from_json(body: Mapping[str, Any]) -> ServerCounts:
+    """Counts of a server after `dataclasses.asdict` and their way through JSON.
+
+    Raises:
+        KeyError, TypeError, ValueError: they are not.
+    """
+    values = dict(body)
+    values["server"] = Endpoint(**values["server"])
+    values["failures"] = {FailureClass(name): count for name, count in values["failures"].items()}
+    return ServerCounts(**values)

@@ -1,0 +1,382 @@
+"""The writer: takes the blocks of all kernel rings to disk, and freezes. A process of its own.
+
+It shares its interpreter with nothing that can be flooded, as whatever keeps a Python thread busy delays
+the next write by milliseconds. Per packet it does nothing; per batch of blocks one `writev`.
+"""
+
+import queue
+import select
+import socket
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import assert_never
+
+from podcam.capture import Geometry, MappedRing
+from podcam.errors import PodcamError, SegmentError
+from podcam.model.point import Interface, Point, Window
+from podcam.recorder.channel import Channel, Message
+from podcam.recorder.settings import SECOND_NS
+from podcam.ring import (
+    FLAG_PAYLOAD_CUT,
+    FrozenPart,
+    Notice,
+    NotKept,
+    PacketsLost,
+    Ring,
+    RingGrew,
+    RingShrunk,
+    Source,
+    TornSegment,
+    sync,
+)
+
+_BATCH = 16
+"""Blocks that are written with one call, and then given back to the kernel."""
+_FULL_SHARE = 0.5
+"""A ring that waits this full asks for a larger one: a drop counter that moves would be too late."""
+_QUIET_SHARE = 0.05
+_QUIET_SECONDS = 60.0
+"""A ring that stayed emptier than that for so long gives back what it was lent."""
+_SYNC_SECONDS = 10.0
+"""What a power cut can cost at most, the time that the disk needs aside."""
+_STATUS_SECONDS = 1.0
+_SLACK_SECONDS = 0.02
+"""How much later than its timeout a block may be handed over."""
+
+
+class _PointWriter:
+    """One point: its kernel ring, its ring on disk, and what was counted since the start."""
+
+    def __init__(self, name: str, sock: socket.socket, shape: Geometry, ring: Ring) -> None:
+        self.name = name
+        self.ring = ring
+        self.flags = 0
+        self.bytes = 0
+        self.freezes = 0
+        self.filling = False
+        """Whether the kernel's ring became so full that a larger one was asked for."""
+        self.busy_seconds = time.monotonic()
+        """When it was last fuller than a quiet ring."""
+        self._socket = sock
+        self._kernel = MappedRing(sock, shape)
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    @property
+    def retire_seconds(self) -> float:
+        return self._kernel.shape.retire_ms / 1000
+
+    def drain(self) -> bool:
+        """Write every block that is ready; whether there was one."""
+        blocks = self._kernel.ready()
+        fill = len(blocks) / self._kernel.shape.blocks
+        self.filling |= fill >= _FULL_SHARE
+        if fill > _QUIET_SHARE:
+            self.busy_seconds = time.monotonic()
+        dropped = self._take_drops()
+        for start in range(0, len(blocks), _BATCH):
+            batch = blocks[start : start + _BATCH]
+            self.bytes += sum(map(len, batch))
+            self.ring.append(batch, now_ns=time.time_ns(), dropped=dropped, flags=self.flags)
+            self._kernel.release(len(batch))
+            dropped = 0
+        if dropped:
+            self.ring.append([], now_ns=time.time_ns(), dropped=dropped)
+        return bool(blocks)
+
+    def replace(self, sock: socket.socket, shape: Geometry) -> None:
+        """Go on with another ring, to which all packets are already given; keep all that the old one got."""
+        successor = MappedRing(sock, shape)
+        while self.drain():
+            pass
+        rest = self._kernel.rest()
+        if rest is not None:
+            self.bytes += len(rest)
+            self.ring.append([rest], now_ns=time.time_ns(), flags=self.flags)
+        self.close_kernel_ring()
+        self._socket, self._kernel = sock, successor
+        self.filling = False
+        self.busy_seconds = time.monotonic()
+
+    def close_kernel_ring(self) -> None:
+        self._kernel.close()
+        self._socket.close()
+
+    def _take_drops(self) -> int:
+        counted = self._kernel.statistics()
+        self.freezes += counted.freezes
+        return counted.dropped
+
+
+@dataclass(slots=True)
+class _OpenClip:
+    """A clip that is being frozen. `due` is when to act next, on the monotonic clock."""
+
+    id: str
+    folder: Path
+    due: float
+    ends: float = 0.0
+    windows: dict[str, tuple[Window, ...]] = field(default_factory=dict)
+    """By point: the clip's window, and what is kept beside it to compare with."""
+    begun: bool = False
+
+
+class _Syncer:
+    """Makes what was written survive a power cut, in a thread that waits for the disk."""
+
+    def __init__(self) -> None:
+        self.failed: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._paths: queue.SimpleQueue[list[Path]] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="sync", daemon=True)
+        self._thread.start()
+
+    def sync(self, paths: list[Path]) -> bool:
+        """Sync these; False when the disk is not yet done with the last ones."""
+        if not self._paths.empty():
+            return False
+        self._paths.put(paths)
+        return True
+
+    def _run(self) -> None:
+        while True:
+            try:
+                sync(self._paths.get())
+            except SegmentError as error:
+                self.failed.put(str(error))
+
+
+class Writer:
+    """Obeys its supervisor's messages until told to stop, or until the supervisor is gone."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._points: dict[str, _PointWriter] = {}
+        self._by_descriptor: dict[int, _PointWriter] = {}
+        self._clips: dict[str, _OpenClip] = {}
+        self._epoll = select.epoll()
+        self._epoll.register(channel.fileno(), select.EPOLLIN)
+        self._status_due = time.monotonic() + _STATUS_SECONDS
+        self._sync_due = time.monotonic() + _SYNC_SECONDS
+        self._syncer = _Syncer()
+        self._stopping = False
+
+    def run(self) -> None:
+        """Until the end."""
+        while not self._stopping:
+            for descriptor, _events in self._epoll.poll(self._patience()):
+                if descriptor == self._channel.fileno():
+                    self._obey_next()
+                elif descriptor in self._by_descriptor:
+                    self._drain(self._by_descriptor[descriptor])
+            self._keep_time()
+        self._finish()
+
+    def _patience(self) -> float:
+        due = min([self._status_due, self._sync_due, *(clip.due for clip in self._clips.values())])
+        return max(0.0, due - time.monotonic())
+
+    def _obey_next(self) -> None:
+        received = self._channel.receive()
+        if received is None:
+            self._stopping = True
+            return
+        message, descriptors = received
+        sock = socket.socket(fileno=descriptors[0]) if descriptors else None
+        match message["do"], sock:
+            case "add", socket.socket():
+                self._add(message, sock)
+            case "replace", socket.socket():
+                self._replace(message, sock)
+            case "source", None:
+                self._change_source(message)
+            case "freeze", None:
+                self._freeze(message)
+            case "stop", None:
+                self._stopping = True
+            case unknown:
+                raise ValueError(f"a message that the writer does not know: {unknown}")
+
+    def _add(self, message: Message, sock: socket.socket) -> None:
+        try:
+            ring = Ring(
+                Path(message["folder"]),
+                _source(message),
+                limit_bytes=message["limit_bytes"],
+                segment_bytes=message["segment_bytes"],
+                now_ns=time.time_ns(),
+            )
+            point = _PointWriter(message["point"], sock, Geometry(*message["shape"]), ring)
+        except PodcamError as error:
+            sock.close()
+            self._tell(
+                {"is": "refused", "point": message["point"], "why": str(error), "code": error.exit_code}
+            )
+            return
+        if message["gap"]:
+            ring.note("gap", {"reason": message["gap"]}, time.time_ns())
+        self._points[point.name] = point
+        self._listen_to(point)
+        self._tell({"is": "added", "point": point.name})
+
+    def _replace(self, message: Message, sock: socket.socket) -> None:
+        point = self._points[message["point"]]
+        self._epoll.unregister(point.fileno())
+        del self._by_descriptor[point.fileno()]
+        point.replace(sock, Geometry(*message["shape"]))
+        self._listen_to(point)
+        self._tell({"is": "replaced", "point": point.name})
+
+    def _change_source(self, message: Message) -> None:
+        point = self._points[message["point"]]
+        self._drain(point)
+        point.flags = FLAG_PAYLOAD_CUT if message["cut"] else 0
+        point.ring.change_source(_source(message), time.time_ns())
+
+    def _listen_to(self, point: _PointWriter) -> None:
+        self._by_descriptor[point.fileno()] = point
+        self._epoll.register(point.fileno(), select.EPOLLIN)
+
+    def _drain(self, point: _PointWriter) -> None:
+        asked = point.filling
+        try:
+            point.drain()
+        except SegmentError as error:
+            self._tell({"is": "failed", "why": str(error)})
+            raise
+        if point.filling and not asked:
+            self._tell({"is": "filling", "point": point.name})
+
+    def _freeze(self, message: Message) -> None:
+        """Begin a clip, or widen the one that is open."""
+        now, now_ns = time.monotonic(), time.time_ns()
+        window, besides = Window(*message["window"]), message["comparisons"]
+        wait = max((point.retire_seconds for point in self._points.values()), default=0.0) + _SLACK_SECONDS
+        ends = now + max(0, window.end_ns - now_ns) / SECOND_NS + wait
+        clip = self._clips.get(message["clip"])
+        if clip is None:
+            clip = _OpenClip(message["clip"], Path(message["folder"]), due=now + wait)
+            self._clips[clip.id] = clip
+        clip.windows = {name: (window, *_windows(besides.get(name, ()))) for name in self._points}
+        clip.ends = ends
+        if clip.begun:
+            clip.due = ends
+
+    def _keep_time(self) -> None:
+        now = time.monotonic()
+        for clip in [clip for clip in self._clips.values() if clip.due <= now]:
+            self._act_on(clip, ended=clip.ends <= now)
+        if self._status_due <= now:
+            self._status_due = now + _STATUS_SECONDS
+            self._tell_status(now)
+        if self._sync_due <= now:
+            self._sync_due = now + _SYNC_SECONDS
+            self._syncer.sync(
+                [path for point in self._points.values() for path in point.ring.take_unsynced()]
+            )
+
+    def _act_on(self, clip: _OpenClip, *, ended: bool) -> None:
+        for name, windows in clip.windows.items():
+            self._freeze_point(clip, self._points[name], windows, ended=ended)
+        clip.begun, clip.due = True, clip.ends
+        if ended:
+            del self._clips[clip.id]
+        self._tell({"is": "frozen", "clip": clip.id, "ended": ended})
+
+    def _freeze_point(
+        self, clip: _OpenClip, point: _PointWriter, windows: tuple[Window, ...], *, ended: bool
+    ) -> None:
+        into = clip.folder / point.ring.folder.name
+        try:
+            point.drain()
+            part = point.ring.freeze(into, windows, time.time_ns())
+            if ended:
+                part = point.ring.release(into, time.time_ns())
+        except PodcamError as error:
+            self._tell({"is": "warning", "point": point.name, "text": str(error)})
+            return
+        self._tell({"is": "part", "clip": clip.id, "point": point.name, **_part(part)})
+
+    def _tell_status(self, now: float) -> None:
+        points = {}
+        for point in self._points.values():
+            ring = point.ring
+            points[point.name] = [
+                ring.packets,
+                point.bytes,
+                ring.dropped,
+                point.freezes,
+                ring.bytes,
+                ring.oldest_ns,
+            ]
+            point.filling = False
+            if now - point.busy_seconds > _QUIET_SECONDS:
+                self._tell({"is": "quiet", "point": point.name})
+                point.busy_seconds = now
+            for notice in ring.take_notices():
+                self._tell({"is": "warning", "point": point.name, "text": _spell(notice)})
+        self._tell({"is": "status", "points": points})
+        while not self._syncer.failed.empty():
+            self._tell({"is": "warning", "point": None, "text": self._syncer.failed.get()})
+
+    def _finish(self) -> None:
+        """Write what the kernel still holds, which takes one block timeout, and close everything."""
+        deadline = time.monotonic() + max((p.retire_seconds for p in self._points.values()), default=0.0)
+        self._epoll.unregister(self._channel.fileno())
+        while (left := deadline + _SLACK_SECONDS - time.monotonic()) > 0:
+            for descriptor, _events in self._epoll.poll(left):
+                self._drain(self._by_descriptor[descriptor])
+        for clip in list(self._clips.values()):
+            self._act_on(clip, ended=True)
+        for point in self._points.values():
+            self._drain(point)
+            point.close_kernel_ring()
+            point.ring.close(time.time_ns())
+        self._tell_status(time.monotonic())
+        self._tell({"is": "stopped"})
+
+    def _tell(self, message: Message) -> None:
+        self._channel.send(message)
+
+
+def _source(message: Message) -> Source:
+    body = message["source"]
+    return Source(
+        point=Point(body["point"], body["node"], body["namespace"]),
+        boot_id=body["boot_id"],
+        block_bytes=body["block_bytes"],
+        interfaces=tuple(Interface(*interface) for interface in body["interfaces"]),
+        filter=body["filter"],
+    )
+
+
+def _windows(pairs: Iterable[tuple[int, int]]) -> tuple[Window, ...]:
+    return tuple(Window(*pair) for pair in pairs)
+
+
+def _part(part: FrozenPart) -> Message:
+    return {"segments": list(part.segments), "how": part.how, "totals": asdict(part.totals)}
+
+
+def _spell(notice: Notice) -> str:
+    match notice:
+        case RingShrunk(limit_bytes):
+            return f"the disk is full: the ring goes on with {limit_bytes:,} bytes; free some space"
+        case RingGrew(limit_bytes):
+            return f"the disk has room again: the ring may use {limit_bytes:,} bytes"
+        case PacketsLost(packets):
+            return f"the disk is full: {packets:,} packets were not written; free some space"
+        case TornSegment(path, problems):
+            return f"{path} was there before and is damaged ({'; '.join(problems)}): its other packets stay"
+        case NotKept(into, reason):
+            return f"{into} lacks a segment: {reason}"
+        case unknown:
+            assert_never(unknown)
+
+
+def write_rings(channel: Channel) -> None:
+    """The writer's process."""
+    Writer(channel).run()
