@@ -230,6 +230,10 @@ def _search(assembler: Assembler, values: list[int], found: Label, missing: Labe
         assembler.place(upper)
         _search(assembler, values[middle:], found, missing)
         return
-    for value in values:
+    if not values:
+        assembler.jump(missing)
+        return
+    *others, last = values
+    for value in others:
         assembler.jump_if(JEQ, value, found)
-    assembler.jump(missing)
+    assembler.jump_if(JEQ, last, found, missing)

@@ -243,15 +243,14 @@ def _match_prefixes(
         code.emit(bpf.ALU | bpf.AND | bpf.K, 0xFFFFFFFF << host_bits)
         emit_search(code, words, found, longer)
         code.place(longer)
-    if whole or deeper:
-        unequal = Label("unequal words")
-        code.emit(bpf.LD | bpf.IND | bpf.W, offset)
-        emit_search(code, whole, found, unequal)
-        code.place(unequal)
+    if not whole and not deeper:
+        code.jump(missing)
+        return
+    code.emit(bpf.LD | bpf.IND | bpf.W, offset)
     inner = {word: Label(f"behind {word:08x}") for word in deeper}
     for word, label in inner.items():
         code.jump_if(bpf.JEQ, word, label)
-    code.jump(missing)
+    emit_search(code, whole, found, missing)
     for word, label in inner.items():
         code.place(label)
         _match_prefixes(code, deeper[word], offset + 4, found, missing)
