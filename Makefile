@@ -36,12 +36,14 @@ format: $(VENV)/.dev  ## Bring the code into the agreed style
 	$(BIN)/ruff format
 
 bench: $(VENV)/.dev  ## What the design promises, measured beside tcpdump, dumpcap and tshark (root, about half an hour)
-	@scripts/system-packages "the benchmarks" tcpdump=tcpdump tshark=tshark dumpcap=wireshark-common
+	@scripts/system-packages "the benchmarks" tcpdump=tcpdump tshark=tshark dumpcap=wireshark-common \
+		ip=iproute2
 	$(BIN)/python bench/recorder.py
 	$(BIN)/python bench/analyser.py
 
 bench-quick: $(VENV)/.dev  ## One short iteration of every benchmark, to see that it still runs
-	@scripts/system-packages "the benchmarks" tcpdump=tcpdump tshark=tshark dumpcap=wireshark-common
+	@scripts/system-packages "the benchmarks" tcpdump=tcpdump tshark=tshark dumpcap=wireshark-common \
+		ip=iproute2
 	$(BIN)/python bench/recorder.py --quick
 	$(BIN)/python bench/analyser.py --quick
 
