@@ -97,7 +97,8 @@ class Ring:
     def __init__(
         self, folder: Path, source: Source, *, limit_bytes: int, segment_bytes: int, now_ns: int
     ) -> None:
-        self._least_bytes = 2 * (header_bytes(source) + source.block_bytes + END_BYTES)
+        self._header_bytes = header_bytes(source)
+        self._least_bytes = 2 * (self._header_bytes + source.block_bytes + END_BYTES)
         if min(limit_bytes, 2 * segment_bytes) < self._least_bytes:
             raise UsageError(
                 f"a ring of {limit_bytes:,} bytes in segments of {segment_bytes:,} is too small for kernel "
@@ -155,7 +156,7 @@ class Ring:
         self._grow_back()
         todo = list(blocks)
         while todo:
-            if len(todo[0]) > self._allowed_bytes - header_bytes(self.source) - END_BYTES:
+            if len(todo[0]) > self._allowed_bytes - self._header_bytes - END_BYTES:
                 self._lose([todo.pop(0)])
                 continue
             run = self._next_run(todo, now_ns)
@@ -176,6 +177,7 @@ class Ring:
     def change_source(self, source: Source, now_ns: int) -> None:
         """From here on the packets come from other interfaces, or through another filter."""
         before, self.source = self.source, source
+        self._header_bytes = header_bytes(source)
         if source.interfaces != before.interfaces:
             self.note("interfaces", {"interfaces": interfaces_to_json(source.interfaces)}, now_ns)
         if source.filter != before.filter:
@@ -262,7 +264,7 @@ class Ring:
         self._closed_bytes += totals.bytes
 
     def _begin(self, now_ns: int) -> SegmentWriter:
-        self._evict(self._closed_bytes + header_bytes(self.source) + END_BYTES)
+        self._evict(self._closed_bytes + self._header_bytes + END_BYTES)
         self._sequence += 1
         active = SegmentWriter(self.folder, self.source, self._sequence, now_ns)
         self._unsynced.add(active.path)
@@ -341,10 +343,13 @@ class Ring:
             return
         file_system = os.statvfs(self.folder)
         free = file_system.f_bavail * file_system.f_frsize
-        if free > min(self._segment_bytes, self._allowed_bytes // 2):
-            # Half of what is free, again and again: other rings of the same file system want to grow, too.
-            self._allowed_bytes = min(self._limit_bytes, self._allowed_bytes + free // 2)
-            self._notices.append(RingGrew(self._allowed_bytes))
+        # Half of what is free: other rings of the file system want to grow, too. By whole segments, and only
+        # when there is well more than giving one up frees, lest the ring shrinks and grows by turns.
+        segment = min(self._segment_bytes, self._allowed_bytes // 2)
+        allowed = min(self._limit_bytes, self.bytes + free // 2)
+        if free > 3 * segment and allowed >= min(self._limit_bytes, self._allowed_bytes + segment):
+            self._allowed_bytes = allowed
+            self._notices.append(RingGrew(allowed))
 
     def _lose(self, blocks: Sequence[_Buffer]) -> None:
         packets = sum(NATIVE.head.unpack_from(block)[3] for block in blocks)
