@@ -222,7 +222,10 @@ def _prefix(network: Network) -> _Prefix:
 def _match_prefixes(
     code: Assembler, prefixes: list[_Prefix], offset: int, found: Label, missing: Label
 ) -> None:
-    """Compare the address at X + offset word by word; prefixes that share a word share its compare."""
+    """Compare the address at X + offset word by word; prefixes that share a word share its compare.
+
+    No prefix may contain another: the first word that fits decides which ones remain.
+    """
     if any(prefix.bits == 0 for prefix in prefixes):
         code.jump(found)
         return

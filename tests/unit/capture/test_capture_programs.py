@@ -199,7 +199,7 @@ def test_the_detector_hears_tagged_packets(packet_type: int) -> None:
 
 
 def test_hundreds_of_hosts_stay_cheap() -> None:
-    scattered = [f"10.{i % 200}.{i}.1" for i in range(200)] + [f"fd00:{i:x}::{i * i:x}" for i in range(50)]
+    scattered = [f"10.{i % 200}.{i}.1" for i in range(1, 200)] + [f"fd00:{i:x}::{i * i:x}" for i in range(50)]
     hosts = tuple(map(ip_network, scattered + [f"fd77::{i}:1" for i in range(150)]))
     program = recording_program(Traffic(hosts=hosts, ports=(5432,)))
     assert len(program) < 2500
