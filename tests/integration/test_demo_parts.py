@@ -51,14 +51,13 @@ def _tcpdump(lab: Lab, file: Path) -> Iterator[None]:
         f"port {_PORT}",
     ]
     process = lab.app.call(lambda: subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
-    assert process.stderr is not None
-    with process.stderr:
-        assert "listening on" in process.stderr.readline() + process.stderr.readline()
-        try:
-            yield
-        finally:
-            process.terminate()
-            process.wait()
+    try:
+        assert process.stderr is not None
+        assert any("listening on" in line for line in process.stderr)
+        yield
+    finally:
+        process.terminate()
+        process.communicate()
 
 
 def _play(
