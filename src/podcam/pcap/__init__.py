@@ -14,7 +14,7 @@ from podcam.pcap.blocks import (
     StatisticsOption,
     packet_flags,
 )
-from podcam.pcap.reader import CapturedPacket, PcapHeader, RawBlock, read_blocks, read_pcap
+from podcam.pcap.reader import CapturedPacket, PcapHeader, RawBlock, is_pcap, read_blocks, read_pcap
 from podcam.pcap.writer import OptionValue, PcapngWriter, block, custom, options
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "StatisticsOption",
     "block",
     "custom",
+    "is_pcap",
     "options",
     "packet_flags",
     "read_blocks",

@@ -29,6 +29,10 @@ class BlockType(IntEnum):
     CUSTOM_NOT_COPIED = 0x40000BAD
 
 
+FRAMES_WITHOUT_PACKET: Final = frozenset({9, 0x204, 0x208, 0x216, 0x221, 0xBAD, 0x40000BAD})
+"""Blocks that Wireshark numbers as frames: journal entries, system calls, custom blocks (measured)."""
+
+
 class Option(IntEnum):
     """Options of all blocks (section 3.5)."""
 

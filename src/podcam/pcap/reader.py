@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Final, Literal
 
 from podcam.errors import CaptureFileError
-from podcam.pcap.blocks import BYTE_ORDER_MAGIC, BlockType
+from podcam.pcap.blocks import BYTE_ORDER_MAGIC, FRAMES_WITHOUT_PACKET, BlockType
 
 ByteOrder = Literal["<", ">"]
 
@@ -45,6 +45,11 @@ class RawBlock:
     def is_packet(self) -> bool:
         """Whether Wireshark numbers it as a frame with a packet in it."""
         return self.kind in {BlockType.ENHANCED_PACKET, BlockType.PACKET, BlockType.SIMPLE_PACKET}
+
+    @property
+    def is_frame(self) -> bool:
+        """Whether Wireshark gives it a frame number."""
+        return self.is_packet or self.kind in FRAMES_WITHOUT_PACKET
 
     @property
     def body(self) -> bytes:
@@ -125,6 +130,11 @@ def _order_of_section(head: bytes) -> ByteOrder:
         if struct.unpack(f"{order}I", head[8:]) == (BYTE_ORDER_MAGIC,):
             return "<" if order == "<" else ">"
     raise CaptureFileError("garbled: a section without byte order")
+
+
+def is_pcap(start: bytes) -> bool:
+    """Whether a file with these first bytes is pcap, in any of its variants."""
+    return start[:4] in _PCAP_MAGICS
 
 
 def read_pcap(file: BinaryIO) -> tuple[PcapHeader, Iterator[CapturedPacket]]:

@@ -12,7 +12,6 @@ from podcam.pcap.blocks import (
     LARGEST_PACKET_BYTES,
     BlockType,
     InterfaceOption,
-    LinkType,
     Option,
     PacketOption,
     StatisticsOption,
@@ -67,8 +66,8 @@ class PcapngWriter:
         head = struct.pack("<IHHq", BYTE_ORDER_MAGIC, 1, 0, -1)
         self._write(block(BlockType.SECTION_HEADER, head + options(values)))
 
-    def add_interface(self, link_type: LinkType, values: Sequence[OptionValue] = ()) -> int:
-        """Describes an interface; its packets are named by the number that this returns."""
+    def add_interface(self, link_type: int, values: Sequence[OptionValue] = ()) -> int:
+        """Describes an interface (LINKTYPE_*); its packets are named by the number that this returns."""
         nanoseconds = (InterfaceOption.RESOLUTION, b"\x09")
         head = struct.pack("<HHI", link_type, 0, 0)
         self._write(block(BlockType.INTERFACE_DESCRIPTION, head + options([*values, nanoseconds])))

@@ -71,15 +71,15 @@ def heading(scale: Scale) -> Text:
     )
 
 
-def line(entry: Entry | None, scale: Scale, style: str) -> Text:
-    """One step of one connection; `style` colours the arrow."""
+def line(entry: Entry | None, scale: Scale, style: str = "") -> Text:
+    """One step of one connection, as wide as its scale; `style` colours the arrow."""
     match entry:
         case None:
             return Text(" " * scale.width)
-        case Pause(text):
+        case Pause(spellings):
             margin = " " * (scale.width - scale.lane_width)
             return Text(
-                margin + "┊" + _fit([text], scale.lane_width - 4).center(scale.lane_width - 2) + "┊", "dim"
+                margin + "┊" + fit(spellings, scale.lane_width - 4).center(scale.lane_width - 2) + "┊", "dim"
             )
         case Arrow():
             return _arrow_line(entry, scale, style)
@@ -101,7 +101,7 @@ def proof_mark(proof: int | None) -> str:
 def _lane(arrow: Arrow, width: int) -> str:
     stroke = "╌" if arrow.from_between else "─"
     inner = width - 3  # two vertical lines and the head
-    label = _fit(arrow.spellings, inner - 2 - 2 * _SHORTEST_LINE)
+    label = fit(arrow.spellings, inner - 2 - 2 * _SHORTEST_LINE)
     before = (inner - len(label) - 2) // 2
     after = inner - len(label) - 2 - before
     origin, target = "│" if arrow.from_between else "", "✗" if arrow.kills else "│"
@@ -110,7 +110,7 @@ def _lane(arrow: Arrow, width: int) -> str:
     return f"{target}◀{stroke * before} {label} {stroke * after}{origin or '┤'}"
 
 
-def _fit(spellings: Sequence[str], width: int) -> str:
+def fit(spellings: Sequence[str], width: int) -> str:
     """The first spelling that fits, or what fits of the last."""
     for spelling in spellings:
         if len(spelling) <= width:

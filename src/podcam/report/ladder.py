@@ -43,9 +43,9 @@ class Arrow:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Silence, or packets that are not shown."""
+    """Silence, or packets that are not shown; the most complete spelling first."""
 
-    text: str
+    spellings: tuple[str, ...]
 
 
 Entry = Arrow | Pause
@@ -68,7 +68,7 @@ class Ladder:
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class Track:
     """One of the two connections; `proofs` gives the frames of the evidence their numbers."""
 
     conversation: Conversation
@@ -108,7 +108,7 @@ class Side:
         if index == 0:
             return None
         silence_ns = self.packets[index].time_ns - self.packets[index - 1].time_ns
-        return Pause(f"{span(silence_ns)} of silence") if silence_ns >= _SILENCE_NS else None
+        return Pause((f"{span(silence_ns)} of silence",)) if silence_ns >= _SILENCE_NS else None
 
     def silence_after(self) -> Pause | None:
         """The silence between the last packet and the end of the capture, where more was to come."""
@@ -116,10 +116,17 @@ class Side:
         silence_ns = self.conversation.capture_last_ns - last.time_ns
         if last.flags & (TcpFlags.FIN | TcpFlags.RST) or silence_ns < _SILENCE_NS:
             return None
-        return Pause(f"nothing in the {span(silence_ns)} until the capture ends")
+        lasted = span(silence_ns)
+        return Pause((f"nothing in the {lasted} until the capture ends", f"nothing more in {lasted}"))
+
+    def left_out_of(self, hidden: range) -> int:
+        """Packets in the middle of a long connection that were not even read, if the middle is hidden."""
+        counted = self.conversation.client_packets + self.conversation.server_packets
+        middle = len(self.packets) // 2
+        return max(counted - len(self.packets), 0) if middle in hidden else 0
 
 
-def compare(failed: Side, good: Side | None) -> Ladder:
+def compare(failed: Track, good: Track | None) -> Ladder:
     """Lay the failed connection beside the good one, or alone where there is none."""
     if good is None:
         return Ladder(alike=(), parted=tuple(Row(entry, None) for entry in _to_the_end(failed, 0)))
@@ -168,7 +175,7 @@ def _alignment(
     return pairs[::-1]
 
 
-def _alike_rows(failed: Side, good: Side, pairs: Sequence[Pair]) -> Iterator[Row]:
+def _alike_rows(failed: Track, good: Track, pairs: Sequence[Pair]) -> Iterator[Row]:
     proven = (
         at
         for at, (left, _) in enumerate(pairs)
@@ -178,8 +185,8 @@ def _alike_rows(failed: Side, good: Side, pairs: Sequence[Pair]) -> Iterator[Row
     for step in _shown_or_hidden(range(len(pairs)), shown):
         if isinstance(step, range):
             yield Row(
-                Pause(number(sum(pairs[at][0] is not None for at in step), "packet")),
-                Pause(number(sum(pairs[at][1] is not None for at in step), "packet")),
+                Pause((number(sum(pairs[at][0] is not None for at in step), "packet"),)),
+                Pause((number(sum(pairs[at][1] is not None for at in step), "packet"),)),
             )
             continue
         left, right = pairs[step]
@@ -195,34 +202,38 @@ def _alike_rows(failed: Side, good: Side, pairs: Sequence[Pair]) -> Iterator[Row
         )
 
 
-def _to_the_end(side: Side, start: int) -> Iterator[Entry]:
+def _to_the_end(track: Track, start: int) -> Iterator[Entry]:
     """All that is left of the failed connection, without the middle where it is long."""
-    end = len(side.packets)
-    proven = (at for at in range(start, end) if side.packets[at].frame in side.proofs)
+    end = len(track.packets)
+    proven = (at for at in range(start, end) if track.packets[at].frame in track.proofs)
     shown = {*range(start, start + _PARTED_HEAD), *range(end - _PARTED_TAIL, end), *proven}
     for step in _shown_or_hidden(range(start, end), shown):
         if isinstance(step, range):
-            took_ns = side.packets[step[-1]].time_ns - side.packets[step[0]].time_ns
-            yield Pause(f"{number(len(step), 'packet')} in {span(took_ns)}")
+            took_ns = track.packets[step[-1]].time_ns - track.packets[step[0]].time_ns
+            count = len(step) + track.left_out_of(step)
+            yield Pause((f"{number(count, 'packet')} in {span(took_ns)}",))
             continue
-        if silence := side.silence_before(step):
+        if silence := track.silence_before(step):
             yield silence
-        yield side.arrow(step)
-    if silence := side.silence_after():
+        yield track.arrow(step)
+    if silence := track.silence_after():
         yield silence
 
 
-def _going_on(side: Side, start: int) -> Iterator[Entry]:
+def _going_on(track: Track, start: int) -> Iterator[Entry]:
     """How the good connection went on."""
-    end = len(side.packets)
+    end = len(track.packets)
     shown_end = end if end - start < _PARTED_HEAD + _FEWEST_HIDDEN else start + _PARTED_HEAD
     for at in range(start, shown_end):
-        if silence := side.silence_before(at):
+        if silence := track.silence_before(at):
             yield silence
-        yield side.arrow(at)
+        yield track.arrow(at)
     if hidden := end - shown_end:
-        lasted_ns = side.conversation.end_ns - side.conversation.start_ns
-        yield Pause(f"{number(hidden, 'more packet')}, until {span(lasted_ns)}")
+        lasted_ns = track.conversation.end_ns - track.conversation.start_ns
+        count = hidden + track.left_out_of(range(shown_end, end))
+        yield Pause(
+            (f"{number(count, 'more packet')}, until {span(lasted_ns)}", number(count, "more packet"))
+        )
 
 
 def _shown_or_hidden(steps: range, shown: set[int]) -> Iterator[int | range]:

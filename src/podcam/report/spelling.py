@@ -2,6 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
+from podcam.model.point import Endpoint
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -61,3 +63,8 @@ def printable(text: str) -> str:
         character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
         for character in text
     )
+
+
+def named(endpoint: Endpoint) -> str:
+    """An address with its port, behind its name where it has one."""
+    return f"{printable(endpoint.name)} ({endpoint})" if endpoint.name else str(endpoint)

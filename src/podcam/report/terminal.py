@@ -4,25 +4,23 @@ What comes from packets and files goes through `printable`, so that nothing can 
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from rich.console import Console
 from rich.text import Text
 
+from podcam.errors import UsageError
 from podcam.model.connection import Conversation
 from podcam.model.diagnosis import CaptureSummary, DiagnosedConnection, Diagnosis
 from podcam.model.failure import ServerCounts
-from podcam.model.point import Endpoint
 from podcam.model.verdict import Fault, VerdictId
-from podcam.report.drawing import heading, line, proof_mark, scales
-from podcam.report.ladder import Ladder, Row, Side, compare
+from podcam.report.drawing import proof_mark
+from podcam.report.ladder import Track, compare
+from podcam.report.layout import lay_out
 from podcam.report.messages import messages_of
-from podcam.report.spelling import moment, number, printable, same_day, share, span
+from podcam.report.spelling import moment, named, number, printable, same_day, share, span
 from podcam.report.view import FailureGroup, Overview, overview
 
-_SIDE_BY_SIDE_COLUMNS = 100
-"""From here on the good connection stands beside the failed one, and not below it."""
-_BETWEEN = "   "
 _LISTED_CAPTURES = 6
 _LISTED_FAILURES = 10
 _LISTED_PROBERS = 4
@@ -53,32 +51,47 @@ class TerminalReport:
         for row in diagnosis.connections:
             self._points[row.end_to_end].append(row)
 
-    def print(self, console: Console) -> None:
-        """Everything: what was read, how many failed, and each kind of failure with a ladder."""
+    def print(self, console: Console, streams: Collection[int] = ()) -> None:
+        """What was read, how many failed, and each kind of failure with a ladder.
+
+        With `streams` only these connections, failed or not, by their `tcp.stream`.
+
+        Raises:
+            UsageError: no connection has such a number.
+        """
+        if streams:
+            self._print_streams(streams, console)
+            return
         for text in _captures(self._diagnosis.captures):
             console.print(text)
         console.print()
-        for text in _summary(self._overview, self._counts):
+        for text in _summary(self._overview):
             console.print(text)
         for at, group in enumerate(self._overview.groups):
             console.print()
             self._print_group(group, console, drawn=at < _DRAWN_GROUPS)
 
-    def print_connection(self, connection: int, console: Console) -> None:
-        """One connection with its ladder, failed or not."""
-        row = self._rows[connection]
-        self._print_row(row, console)
-        self._print_ladder(row, console)
+    def _print_streams(self, streams: Collection[int], console: Console) -> None:
+        rows = [row for row in self._diagnosis.connections if row.tcp_stream in streams]
+        missing = sorted(set(streams) - {row.tcp_stream for row in rows})
+        if missing:
+            raise UsageError(f"no connection has the tcp.stream {', '.join(map(str, missing))}")
+        for row in rows:
+            self._print_row(row, console)
+            self._print_ladder(row, console)
 
     def _print_group(self, group: FailureGroup, console: Console, *, drawn: bool) -> None:
         rate = (
-            f"{len(group.failures):,} of {number(group.connections, 'connection')} to {_named(group.server)}"
+            f"{len(group.failures):,} of {number(group.connections, 'connection')} to {named(group.server)}"
         )
         title = Text.assemble(
             ("━━ ", "red"), (group.verdict, "bold red"), (" ━━ ", "red"), (rate, "bold"), " "
         )
         title.append("━" * max(console.width - title.cell_len, 0), "red")
         console.print(title, overflow="ellipsis", no_wrap=True)
+        for counts in self._counts:
+            if (counts.server.ip, counts.server.port) == (group.server.ip, group.server.port):
+                console.print(_counted(counts))
         newest_first = group.failures[::-1]
         for row in newest_first[:_LISTED_FAILURES]:
             self._print_row(row, console)
@@ -100,7 +113,7 @@ class TerminalReport:
             for other in self._points[row.end_to_end]
             if other.id != row.id
         ]
-        when_and_who = f"{self._moment(row.end_ns)}  {_named(row.client)}"
+        when_and_who = f"{self._moment(row.end_ns)}  {named(row.client)}"
         console.print(Text.assemble((when_and_who, "bold"), (f"  {', '.join(about)}", "dim")))
         _print_hanging("  ", printable(row.verdict.summary), console)
 
@@ -116,22 +129,17 @@ class TerminalReport:
             for at, proof in enumerate(row.verdict.evidence, 1)
             if proof.capture == row.capture
         }
-        failed = self._side(row, proofs)
-        good_row = self._rows.get(self._diagnosis.comparisons.get(row.id, -1))
-        ladder = compare(failed, None if good_row is None else self._side(good_row, {}))
+        good = self._rows.get(self._diagnosis.comparisons.get(row.id, -1))
+        ladder = compare(self._track(row, proofs), None if good is None else self._track(good, {}))
         console.print()
-        if good_row is None:
-            _print_alone(row, ladder, console)
-        elif console.width >= _SIDE_BY_SIDE_COLUMNS:
-            _print_side_by_side(row, good_row, ladder, console)
-        else:
-            _print_stacked(row, good_row, ladder, console)
+        for text in lay_out(ladder, row, good, console.width):
+            console.print(text)
         console.print()
-        self._print_proofs(row, good_row, console)
+        self._print_proofs(row, good, console)
 
-    def _side(self, row: DiagnosedConnection, proofs: dict[int, int]) -> Side:
+    def _track(self, row: DiagnosedConnection, proofs: dict[int, int]) -> Track:
         conversation = self._conversation(row.id)
-        return Side(conversation, messages_of(conversation), proofs)
+        return Track(conversation, messages_of(conversation, row.verdict.protocol), proofs)
 
     def _print_proofs(
         self, row: DiagnosedConnection, good: DiagnosedConnection | None, console: Console
@@ -146,10 +154,10 @@ class TerminalReport:
             for candidate in row.verdict.candidates:
                 _print_hanging("  · ", printable(candidate), console)
         if row.tcp_stream is not None:
-            streams = [str(row.tcp_stream)]
+            wanted = f"== {row.tcp_stream}"
             if good is not None and good.capture == row.capture and good.tcp_stream is not None:
-                streams.append(str(good.tcp_stream))
-            console.print(Text(f"Wireshark: tcp.stream in {{{', '.join(streams)}}}", "dim"))
+                wanted = "in {{{}, {}}}".format(*sorted((row.tcp_stream, good.tcp_stream)))
+            console.print(Text(f"Wireshark: tcp.stream {wanted}", "dim"))
 
 
 def _captures(captures: Sequence[CaptureSummary]) -> Iterator[Text]:
@@ -172,7 +180,7 @@ def _captures(captures: Sequence[CaptureSummary]) -> Iterator[Text]:
         yield Text(f"and {number(hidden, 'more file')}", "dim")
 
 
-def _summary(total: Overview, counts: Sequence[ServerCounts]) -> Iterator[Text]:
+def _summary(total: Overview) -> Iterator[Text]:
     if total.failed and total.first_failure_ns is not None and total.last_failure_ns is not None:
         one_day = same_day(total.first_failure_ns, total.last_failure_ns)
         text = Text.assemble(
@@ -194,8 +202,6 @@ def _summary(total: Overview, counts: Sequence[ServerCounts]) -> Iterator[Text]:
     ]
     if others:
         yield Text(("The others: " if total.failed else "") + ", ".join(others), "dim")
-    for count in counts:
-        yield _counted(count)
 
 
 def _probers(total: Overview) -> str:
@@ -207,81 +213,10 @@ def _probers(total: Overview) -> str:
 def _counted(count: ServerCounts) -> Text:
     failures = ", ".join(f"{times:,} {kind}" for kind, times in count.failures.items()) or "no failure"
     return Text(
-        f"The recorder saw {number(count.connections, 'connection')} to {_named(count.server)}"
-        f" since {moment(count.since_ns, date=True)} UTC: {failures}"
+        f"The recorder saw {number(count.connections, 'connection')} to it since"
+        f" {moment(count.since_ns, date=True)} UTC, and by its own rules {failures}",
+        "dim",
     )
-
-
-def _print_alone(row: DiagnosedConnection, ladder: Ladder, console: Console) -> None:
-    style = "red" if row.verdict.failed else ""
-    [scale] = scales((step.failed for step in ladder.parted), width=console.width)
-    console.print(_title(row))
-    console.print(heading(scale))
-    for step in ladder.parted:
-        console.print(line(step.failed, scale, style))
-    if row.verdict.failed:
-        console.print(Text("    no good connection to this server in what was read, to compare with", "dim"))
-
-
-def _print_side_by_side(
-    failed: DiagnosedConnection, good: DiagnosedConnection, ladder: Ladder, console: Console
-) -> None:
-    steps = (*ladder.alike, *ladder.parted)
-    left, right = scales(
-        (step.failed for step in steps),
-        (step.good for step in steps),
-        width=console.width - len(_BETWEEN),
-    )
-    titles = _title(failed), _title(good, failed)
-    for title, scale in zip(titles, (left, right), strict=True):
-        title.truncate(scale.width, overflow="ellipsis", pad=True)
-    console.print(titles[0] + Text(_BETWEEN) + titles[1])
-    console.print(heading(left) + Text(_BETWEEN) + heading(right))
-
-    def print_steps(rows: Sequence[Row], failed_style: str, good_style: str) -> None:
-        for step in rows:
-            console.print(
-                line(step.failed, left, failed_style) + Text(_BETWEEN) + line(step.good, right, good_style)
-            )
-
-    print_steps(ladder.alike, "", "")
-    console.print(_parting(left.width + len(_BETWEEN) + right.width))
-    print_steps(ladder.parted, "red", "green")
-
-
-def _print_stacked(
-    failed: DiagnosedConnection, good: DiagnosedConnection, ladder: Ladder, console: Console
-) -> None:
-    steps = (*ladder.alike, *ladder.parted)
-    for of_good in (False, True):
-        [scale] = scales((step.good if of_good else step.failed for step in steps), width=console.width)
-        console.print(_title(good, failed) if of_good else _title(failed))
-        console.print(heading(scale))
-        for rows, style in ((ladder.alike, ""), (ladder.parted, "green" if of_good else "red")):
-            for step in rows:
-                entry = step.good if of_good else step.failed
-                if entry is not None:
-                    console.print(line(entry, scale, style))
-            if rows is ladder.alike:
-                console.print(_parting(scale.width))
-        if not of_good:
-            console.print()
-
-
-def _parting(width: int) -> Text:
-    return Text(" here they part ".center(width, "┄"), "bold yellow")
-
-
-def _title(row: DiagnosedConnection, failed: DiagnosedConnection | None = None) -> Text:
-    """Which connection a ladder shows; for the good one also how far in time it is from the failed one."""
-    mark, style = ("✗", "bold red") if row.verdict.failed else ("✓", "bold green")
-    text = Text.assemble((f"{mark} {_named(row.client)}", style))
-    if row.tcp_stream is not None:
-        text.append(f", stream {row.tcp_stream}", style)
-    if failed is not None:
-        apart_ns = row.start_ns - failed.start_ns
-        text.append(f", {span(abs(apart_ns))} {'later' if apart_ns > 0 else 'earlier'}", style)
-    return text
 
 
 def _print_hanging(head: str | Text, text: str | Text, console: Console) -> None:
@@ -292,7 +227,3 @@ def _print_hanging(head: str | Text, text: str | Text, console: Console) -> None
         line_.rstrip()
         console.print(head + line_)
         head = Text(" " * head.cell_len)
-
-
-def _named(endpoint: Endpoint) -> str:
-    return f"{printable(endpoint.name)} ({endpoint})" if endpoint.name else str(endpoint)

@@ -1,0 +1,75 @@
+"""`podcam diagnose`: say which connections failed, whose fault it is, and which packets prove it."""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from podcam.cli import arguments
+from podcam.cli.progress import Progress
+from podcam.clip import MANIFEST, read_manifest
+from podcam.diagnose import diagnose
+from podcam.errors import UsageError
+from podcam.model.failure import ServerCounts
+from podcam.report import TerminalReport, annotate, console, write_json
+
+_EXAMPLES = """\
+examples:
+  podcam diagnose CLIP                                   # a clip that `podcam record` kept
+  podcam diagnose proxy.pcap0 proxy.pcap1.gz             # pcap and pcapng of other tools
+  podcam diagnose proxy.pcap --stream 17                 # one connection, by Wireshark's number for it
+  podcam diagnose proxy.pcap --annotate told.pcapng      # Wireshark: frame.comment matches "Podcam"
+  podcam diagnose proxy.pcap --json | jq '.connections[] | select(.failed) | .summary'
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    parser.description = (
+        "Say which connections failed, whose fault it is, and which packets prove it, beside the nearest\n"
+        "connection to the same server that went well. Reads clips, rings and segments of Podcam, and pcap\n"
+        "and pcapng files, gzip and zstd too."
+    )
+    parser.epilog = _EXAMPLES
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="a clip, a segment, or a capture file")
+    parser.add_argument("--json", action="store_true", help="the whole diagnosis, for machines")
+    parser.add_argument(
+        "--stream",
+        action="append",
+        default=[],
+        type=arguments.count,
+        metavar="N",
+        help="show this connection only, failed or not (Wireshark's tcp.stream); repeatable",
+    )
+    parser.add_argument(
+        "--annotate",
+        type=Path,
+        metavar="FILE.pcapng",
+        help="also copy the capture to this file, with the verdicts as packet comments",
+    )
+    parser.add_argument("--fail", action="store_true", help="exit with 1 if a connection failed")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Diagnose, annotate, and print."""
+    if args.annotate and len(args.paths) > 1:
+        raise UsageError("--annotate copies one capture: give one path at a time")
+    with Progress("reading") as progress:
+        case = diagnose(args.paths, progress=progress)
+    if args.annotate:
+        with Progress("annotating") as progress:
+            annotate(case.diagnosis, args.annotate, progress)
+    if args.json:
+        write_json(case.diagnosis, sys.stdout)
+    else:
+        report = TerminalReport(case.diagnosis, case.conversation, list(_recorded_counts(args.paths)))
+        report.print(console(), streams=args.stream)
+    return int(args.fail and any(row.verdict.failed for row in case.diagnosis.connections))
+
+
+def _recorded_counts(paths: Sequence[str]) -> Iterator[ServerCounts]:
+    """What the recorder of a clip counted, which reaches further back than the clip."""
+    for path in map(Path, paths):
+        if (path / MANIFEST).exists():
+            for part in read_manifest(path).parts:
+                yield from part.servers

@@ -1,0 +1,139 @@
+"""A copy of a capture with the verdicts as packet comments, for Wireshark.
+
+Nothing else of the capture changes, neither the order of its frames nor their numbers.
+"""
+
+import gzip
+import io
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import zstandard
+
+from podcam import clip, pcap
+from podcam.errors import CaptureFileError, UsageError
+from podcam.model.diagnosis import DiagnosedConnection, Diagnosis
+
+Comments = Mapping[int, Sequence[str]]
+"""For a frame, the comments to put on it."""
+Told = Callable[[int], None]
+"""Told how many frames are done, now and then."""
+
+_SECTION_MAGIC = b"\x0a\x0d\x0d\x0a"
+_GZIP_MAGIC = b"\x1f\x8b"
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_TELL_EVERY = 10_000
+
+
+def annotate(diagnosis: Diagnosis, target: Path, progress: Callable[[float], None] | None = None) -> int:
+    """Write a copy of the diagnosed capture to `target`; returns how many frames have a comment.
+
+    A clip, ring or segment is exported as `podcam export` does it, a pcap file becomes pcapng, a compressed
+    one is unpacked. A simple packet block has no options, so that no comment can be put on it.
+
+    Args:
+        diagnosis: of exactly one capture.
+        target: a pcapng file, replaced if it is there; it appears when it is whole.
+        progress: called with the fraction done, now and then.
+
+    Raises:
+        UsageError: the diagnosis is of several captures, or `target` is the capture itself.
+        CaptureFileError: the capture cannot be read any more, or `target` cannot be written.
+    """
+    if len(diagnosis.captures) != 1:
+        raise UsageError("--annotate copies one capture: give one path at a time")
+    [capture] = diagnosis.captures
+    source, packets = Path(capture.path), max(capture.packets, 1)
+    if target.exists() and target.samefile(source):
+        raise UsageError(f"--annotate would overwrite {source}: name another file")
+    comments = comments_of(diagnosis.connections)
+    hidden = target.with_name(f".{target.name}.part")
+    try:
+        with hidden.open("wb") as out:
+            _copy(source, out, comments, lambda frame: progress(frame / packets) if progress else None)
+        hidden.rename(target)
+    except OSError as error:
+        raise CaptureFileError(f"cannot write {target}: {error.strerror or error}") from error
+    finally:
+        hidden.unlink(missing_ok=True)
+    return len(comments)
+
+
+def comments_of(connections: Iterable[DiagnosedConnection]) -> Comments:
+    """What to write on which frames: on each piece of evidence its note, on the last one the verdict too."""
+    comments: defaultdict[int, list[str]] = defaultdict(list)
+    for row in connections:
+        verdict = row.verdict
+        if not verdict.failed or not verdict.evidence:
+            continue
+        for at, proof in enumerate(verdict.evidence, 1):
+            comments[proof.frame].append(
+                f"Podcam: {verdict.id}, evidence {at} of {len(verdict.evidence)}: {proof.note}"
+            )
+        last = comments[verdict.evidence[-1].frame]
+        last.append(f"Podcam: {verdict.id}, fault {verdict.fault}, phase {verdict.phase}. {verdict.summary}")
+        if verdict.candidates:
+            last.append(f"Podcam: the packets cannot tell apart: {'; '.join(verdict.candidates)}")
+    return comments
+
+
+def _copy(source: Path, out: BinaryIO, comments: Comments, told: Told) -> None:
+    if source.is_dir():
+        clip.write_pcapng(clip.open_packets(source), out, comments, progress=told)
+        return
+    with _unpacked(source) as file:
+        try:
+            if file.peek(4)[:4] == _SECTION_MAGIC:
+                _copy_pcapng(file, out, comments, told)
+                return
+            if pcap.is_pcap(file.peek(4)):
+                _copy_pcap(file, out, comments, told)
+                return
+        except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError, CaptureFileError):
+            return  # cut or garbled from here on: the diagnosis said so, and knows no more of it either
+    clip.write_pcapng(clip.open_packets(source), out, comments, progress=told)
+
+
+def _unpacked(path: Path) -> io.BufferedReader:
+    """The content of a file that may be compressed."""
+    file = path.open("rb")
+    start = file.peek(4)
+    if start.startswith(_GZIP_MAGIC):
+        return io.BufferedReader(cast("io.RawIOBase", gzip.GzipFile(fileobj=file)))
+    if start.startswith(_ZSTD_MAGIC):
+        frames = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
+        return io.BufferedReader(cast("io.RawIOBase", frames))
+    return file
+
+
+def _copy_pcapng(file: BinaryIO, out: BinaryIO, comments: Comments, told: Told) -> None:
+    frame = 0
+    for block in pcap.read_blocks(file):
+        frame += block.is_frame
+        mine = comments.get(frame) if block.is_packet else None
+        out.write(_with_comments(block, mine) if mine else block.content)
+        if frame % _TELL_EVERY == 0:
+            told(frame)
+
+
+def _with_comments(block: pcap.RawBlock, comments: Sequence[str]) -> bytes:
+    if block.options_at is None:
+        return block.content
+    present = block.content[block.options_at : -4]
+    added = pcap.options(((pcap.Option.COMMENT, comment) for comment in comments), block.order)
+    if present:  # which has the end of the list, or needs none
+        added = added[:-4]
+    return pcap.block(block.kind, block.content[8 : block.options_at] + added + present, block.order)
+
+
+def _copy_pcap(file: BinaryIO, out: BinaryIO, comments: Comments, told: Told) -> None:
+    header, packets = pcap.read_pcap(file)
+    writer = pcap.PcapngWriter(out)
+    interface = writer.add_interface(header.link_type)
+    for frame, packet in enumerate(packets, 1):
+        writer.add_packet(interface, packet.time_ns, packet.data, packet.length, 0, comments.get(frame, ()))
+        if frame % _TELL_EVERY == 0:
+            told(frame)
