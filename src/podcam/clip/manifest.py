@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from podcam import __version__
-from podcam.errors import ClipError
+from podcam.errors import ClipError, SegmentError
 from podcam.model.failure import Failure, ServerCounts
 from podcam.model.point import Endpoint, Interface, Point, Window
 from podcam.model.verdict import FailureClass
-from podcam.ring import Totals
+from podcam.ring import Totals, sync
 
 SCHEMA: Final = "podcam.clip/1"
 MANIFEST: Final = "manifest.json"
@@ -149,5 +149,8 @@ def write_manifest(clip: Path, manifest: Manifest) -> None:
             file.flush()
             os.fsync(file.fileno())
         hidden.rename(clip / MANIFEST)
+        sync([clip])
     except OSError as error:
         raise ClipError(f"cannot write the manifest of {clip}: {error.strerror}") from error
+    except SegmentError as error:
+        raise ClipError(str(error)) from error

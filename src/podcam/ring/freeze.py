@@ -49,7 +49,7 @@ def freeze(ring: Path, into: Path, windows: Iterable[Window]) -> FrozenPart:
         ClipError: the segments can neither be linked nor copied.
     """
     windows = tuple(windows)
-    segments: dict[str, Totals] = {}
+    segments = kept_in(into)
     how = "link"
     for path in segments_in(ring):
         totals = read_totals(path)
@@ -57,7 +57,17 @@ def freeze(ring: Path, into: Path, windows: Iterable[Window]) -> FrozenPart:
             segments[path.name] = totals
             if keep(path, into) == "copy":
                 how = "copy"
-    return FrozenPart(into, segments, how)
+    return FrozenPart(into, in_order(segments), how)
+
+
+def in_order(segments: Mapping[str, Totals]) -> dict[str, Totals]:
+    """The segments in the order in which they were recorded: widening a window adds older ones later."""
+    return dict(sorted(segments.items(), key=lambda named: parse_segment_name(named[0]) or (0, 0)))
+
+
+def kept_in(folder: Path) -> dict[str, Totals]:
+    """What a clip's folder holds of a ring, the part that left the ring meanwhile included."""
+    return {path.name: read_totals(path) for path in segments_in(folder)}
 
 
 def overlaps(totals: Totals, windows: Iterable[Window]) -> bool:

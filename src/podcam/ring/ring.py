@@ -10,7 +10,7 @@ from typing import Final
 from podcam.errors import ClipError, RightsError, SegmentError, StorageFullError, UsageError
 from podcam.model.point import Window
 from podcam.ring.eviction import Stored, to_fit, to_free
-from podcam.ring.freeze import FrozenPart, keep, overlaps, segments_in
+from podcam.ring.freeze import FrozenPart, in_order, keep, kept_in, overlaps, segments_in
 from podcam.ring.reader import SegmentReader
 from podcam.ring.segment import (
     END_BYTES,
@@ -191,17 +191,19 @@ class Ring:
     def freeze(self, into: Path, windows: Iterable[Window], now_ns: int) -> FrozenPart:
         """Links every segment that overlaps a window into the folder, and each later one as it closes.
 
-        Goes on until `release`; call again to widen the windows.
+        Goes on until `release`; call again to widen the windows. What the folder holds already stays.
 
         Raises:
             ClipError: the segments can neither be linked nor copied.
         """
-        frozen = self._freezes.setdefault(into, _Freeze((), {}))
+        frozen = self._freezes.get(into)
+        if frozen is None:
+            frozen = self._freezes[into] = _Freeze((), kept_in(into))
         frozen.windows = tuple(windows)
         self.roll(now_ns)
         for path, totals in self._closed:
             _keep_if_wanted(path, totals, into, frozen)
-        return FrozenPart(into, dict(frozen.segments), frozen.how)
+        return FrozenPart(into, in_order(frozen.segments), frozen.how)
 
     def release(self, into: Path, now_ns: int) -> FrozenPart:
         """Ends a freeze: what overlaps its windows until now is linked.
@@ -355,6 +357,10 @@ class Ring:
         packets = sum(NATIVE.head.unpack_from(block)[3] for block in blocks)
         self._unreported_drops += packets
         self.dropped += packets
+        last = self._notices[-1] if self._notices else None
+        if isinstance(last, PacketsLost):
+            packets += last.packets
+            self._notices.pop()
         self._notices.append(PacketsLost(packets))
 
 

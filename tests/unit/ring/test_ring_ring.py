@@ -234,11 +234,26 @@ class TestFreezing:
         ring = ring_in(tmp_path / "ring")
         into = tmp_path / "clip"
         ring.append([numbered(n) for n in range(60)], now_ns=NOW)
-        narrow = ring.freeze(into, [Window(NOW, NOW)], NOW)
-        assert ring.freeze(into, [Window(NOW, NOW)], NOW) == narrow
+        last = Window(NOW + 59 * SECOND, NOW + 59 * SECOND)
+        narrow = ring.freeze(into, [last], NOW)
+        assert ring.freeze(into, [last], NOW) == narrow
         wide = ring.freeze(into, [Window(NOW, NOW + 59 * SECOND)], NOW)
         assert set(narrow.segments) < set(wide.segments)
+        assert list(wide.segments) == [path.name for path in segments_in(into)]
         assert read(into) == list(range(60))
+
+    def test_another_recorder_goes_on_with_a_clip(self, tmp_path: Path) -> None:
+        into = tmp_path / "clip"
+        ring = ring_in(tmp_path / "ring")
+        ring.append([numbered(n) for n in range(60)], now_ns=NOW)
+        windows = [Window(NOW, NOW + 999 * SECOND)]
+        ring.freeze(into, windows, NOW)
+        again = ring_in(tmp_path / "ring")
+        again.append([numbered(n) for n in range(60, 300)], now_ns=NOW)
+        part = again.freeze(into, windows, NOW)
+        assert set(range(60)) <= set(read(into))
+        assert list(part.segments) == [path.name for path in segments_in(into)]
+        assert part.totals.packets == len(read(into))
 
     def test_without_a_recorder(self, tmp_path: Path) -> None:
         ring = ring_in(tmp_path / "ring")
@@ -272,7 +287,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("mounting a small tmpfs needs root: run the tests as root")
     folder = tmp_path / "disk"
     folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "podcam", folder]
+    command: list[str | Path] = ["mount", "-t", "tmpfs", "-o", "size=1m", "podcam", folder]
     mounted = subprocess.run(command, check=False, capture_output=True)
     if mounted.returncode:
         pytest.skip(f"cannot mount a tmpfs: {mounted.stderr.decode().strip()}: grant CAP_SYS_ADMIN")
@@ -321,7 +336,8 @@ class TestFullDisk:
         into = small_disk / "clip"
         ring.freeze(into, [Window(NOW, NOW + 10_000 * SECOND)], NOW)
         ring.append([numbered(n) for n in range(1500)], now_ns=NOW)
-        lost = sum(n.packets for n in ring.take_notices() if isinstance(n, PacketsLost))
+        ring.append([numbered(1500)], now_ns=NOW)
+        (lost,) = (n.packets for n in ring.take_notices() if isinstance(n, PacketsLost))
         assert lost == ring.dropped > 0
         in_clip = read(into)
         assert in_clip[: len(in_clip)] == list(range(len(in_clip)))
