@@ -9,7 +9,6 @@ import importlib.util
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -23,6 +22,7 @@ from podcam.errors import PodcamError, RightsError
 _NOBODY = 65534  # `nobody` and its group, on every Linux: the kernel's overflow uid
 _STARTS_WITHIN_S = 30.0
 _POLL_S = 0.05
+_STATUS_LINE = 7  # the last of postmaster.pid, written when the server takes logins (miscadmin.h)
 
 USER = "app"
 DATABASE = "postgres"
@@ -151,14 +151,12 @@ def _run(command: list[Path | str], identity: _Identity) -> str:
 
 
 def _wait_until_ready(server: Server, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Wait for the lock file's last line: the socket is there before the server takes logins."""
+    """The socket is there before the server takes logins: its lock file tells."""
     lock = log.parent / "data" / "postmaster.pid"
     end = time.monotonic() + _STARTS_WITHIN_S
     while process.poll() is None and time.monotonic() < end:
-        with contextlib.suppress(OSError):
-            if lock.read_text().split("\n")[7].strip() == "ready":
-                with socket.socket(socket.AF_UNIX) as attempt:
-                    attempt.connect(str(server.socket_path))
+        with contextlib.suppress(FileNotFoundError):
+            if lock.read_text().splitlines()[_STATUS_LINE:] == ["ready   "]:
                 return
         time.sleep(_POLL_S)
     raise PodcamError(f"PostgreSQL did not start: {log.read_text(errors='replace').strip()[-500:]}")
