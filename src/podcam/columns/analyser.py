@@ -1,6 +1,6 @@
 """One pass over the packets of a capture, chunk by chunk: packets, segments, connections."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -29,19 +29,20 @@ from podcam.columns.layout import (
     Tables,
 )
 from podcam.columns.mapping import MappedFiles
-from podcam.columns.sets import KernelSet, compiled, plain
+from podcam.columns.recordings import PartSource, merge_order
+from podcam.columns.sets import KernelSet, compiled, plain, view
 from podcam.columns.sources import Source, interface_table
 
 PLAIN_PACKETS: Final = 1 << 14
-"""Captures with fewer packets are read by plain Python, in less time than the compiled kernels take to load."""
+"""Captures with fewer packets are read by plain Python: no waiting for compiled kernels to load."""
 _FIRST_SLOTS: Final = 1 << 10
 
 
 class Analyser:
     """Fills the tables of one capture.
 
-    Tables grow in place (the C library moves pages and copies nothing), so that no more memory is needed than
-    they have in the end.
+    Tables grow in place (the C library moves pages and copies nothing), so that no more memory is needed
+    than they have in the end.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Analyser:
     ) -> None:
         self.packets = np.zeros(0, PACKET)
         self.packet_count = 0
+        self.view = view(files.data)
         self._files = files
         self._fixed = kernels is not None
         self._max_connections = max_connections
@@ -76,6 +78,19 @@ class Analyser:
         """Take all packets of a source, in its order."""
         while self.walk(source, self._chunk):
             self.follow(interface_table(source.interfaces), progress)
+
+    def read_parts(self, sources: Sequence[PartSource], progress: Callable[[], None] | None = None) -> None:
+        """Take all packets of the parts of a recording, merged by time."""
+        if len(sources) == 1:
+            self.read(sources[0], progress)
+            return
+        starts = []
+        for source in sources:
+            starts.append(len(self.packets))
+            while self.walk(source, PACKETS_PER_CHUNK):
+                self._files.forget()
+        self.packets = self.packets[merge_order(np.split(self.packets, starts[1:]))]
+        self.follow(interface_table(sources[0].interfaces), progress)
 
     def walk(self, source: Source, most: int) -> int:
         """Add up to `most` packets of a source to `packets`; gives how many there were."""

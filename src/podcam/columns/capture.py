@@ -2,22 +2,26 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
+from podcam.clip import MANIFEST, PacketSet, open_packets
 from podcam.columns.analyser import Analyser
-from podcam.columns.connections import Connections, address_text, same_side
-from podcam.columns.kernels.segments import QUOTED, QUOTED_PORTS, UNKNOWN
-from podcam.columns.layout import MAX_CONNECTIONS, PACKET, Table
+from podcam.columns.connections import address_text, same_side
+from podcam.columns.kernels.segments import QUOTED, QUOTED_PORTS
+from podcam.columns.layout import MAX_CONNECTIONS, Table
 from podcam.columns.mapping import MappedFiles
-from podcam.columns.sets import KernelSet
-from podcam.columns.sources import PcapngSource, PcapSource, Source, interface_table
-from podcam.errors import CaptureFileError
+from podcam.columns.recordings import PartSource
+from podcam.columns.sets import KernelSet, view
+from podcam.columns.sources import NO_LINK_TYPE, PcapngSource, PcapSource, Source
+from podcam.errors import CaptureFileError, ClipError, SegmentError
 from podcam.model.connection import Conversation, IcmpError, Packet, TcpCounts, TcpEvent
 from podcam.model.diagnosis import CaptureSummary
 from podcam.model.point import Endpoint
+from podcam.ring import is_segment
 
 MAX_CONVERSATION_PACKETS: Final = 50_000
 """Packets of one connection that `conversation` makes objects of: its first and its last half of that."""
@@ -35,13 +39,11 @@ class CaptureColumns:
         packets: one row per frame (`layout.PACKET`).
     """
 
-    def __init__(
-        self, analyser: Analyser, summary: CaptureSummary, points: tuple[str, ...], index: int, first_id: int
-    ) -> None:
+    def __init__(self, analyser: Analyser, summary: CaptureSummary, index: int, first_id: int) -> None:
         self.summary = summary
         self.index = index
         self.first_id = first_id
-        self.points = points
+        self.points = summary.points
         self.connections = analyser.connections()
         self.packets: Table = analyser.packets
         self._analyser = analyser
@@ -101,7 +103,7 @@ class CaptureColumns:
 
     def _packets_of(self, row: int, most: int) -> Iterator[Packet]:
         rows = np.array(self._rows_of(row, most), np.int64)
-        client, data = self.connections.client[row], memoryview(self._analyser.data)  # type: ignore[arg-type]
+        client, data = self.connections.client[row], self._analyser.view
         segments = self._analyser.segments_of(rows)
         for packet_row, packet, segment in zip(rows, self.packets[rows], segments, strict=True):
             icmp = None
@@ -150,11 +152,11 @@ def open_captures(
 ) -> list[CaptureColumns]:
     """Read captures: pcap, pcapng (gzip and zstd too), Podcam segments, folders of segments, and clips.
 
-    `progress` is called with the fraction done, now and then. `kernels` fixes the kernels, which otherwise go by
-    the size of a capture.
+    `progress` is called with the fraction done, now and then. `kernels` fixes the kernels, which otherwise go
+    by the size of a capture.
 
     Raises:
-        CaptureFileError: a path is not there, cannot be read, is empty, or is not a capture. A capture that is
+        CaptureFileError: a path is not there, cannot be read, is empty, or is no capture. A capture that is
             cut or garbled in places is read as far as it goes, and `summary.warnings` says so.
     """
     captures: list[CaptureColumns] = []
@@ -174,43 +176,67 @@ def _open_capture(
     kernels: KernelSet | None,
     max_connections: int,
 ) -> CaptureColumns:
-    files = MappedFiles([path])
-    source = _source_of(path, files)
+    recording = _recording_at(path)
+    files = MappedFiles(
+        [segment for part in recording.parts for segment in part.segments] if recording else [path]
+    )
     analyser = Analyser(files, kernels, max_connections)
-    analyser.read(source)
-    points = (path.name,)
-    return CaptureColumns(analyser, _summary(path, analyser, source, points, files), points, index, first_id)
+    tell = partial(_tell, progress, analyser, files) if progress else None
+    if recording:
+        parts = [PartSource(recording, number, files) for number in range(len(recording.parts))]
+        analyser.read_parts(parts, tell)
+        sources: Sequence[Source] = parts
+    else:
+        source = _file_source(path, files)
+        analyser.read(source, tell)
+        sources = [source]
+    return CaptureColumns(analyser, _summary(path, analyser, sources, files), index, first_id)
 
 
-def _source_of(path: Path, files: MappedFiles) -> Source:
-    data, end = memoryview(files.data), files.sizes[0]
+def _recording_at(path: Path) -> PacketSet | None:
+    """The clip, ring or segment at a path; None for other files."""
+    try:
+        if path.is_dir() or path.name == MANIFEST:
+            return open_packets(path)
+        with path.open("rb") as file:
+            return open_packets(path) if is_segment(file.read(4)) else None
+    except OSError as error:
+        raise CaptureFileError(f"cannot read {path}: {error.strerror}") from error
+    except (ClipError, SegmentError) as error:
+        raise CaptureFileError(str(error)) from error
+
+
+def _file_source(path: Path, files: MappedFiles) -> Source:
+    data, end = view(files.data), files.sizes[0]
     start = bytes(data[: min(end, 24)])
     if not start:
         raise CaptureFileError(f"{path} is empty")
     if PcapSource.matches(start):
         if end < PcapSource.header_bytes:
-            raise CaptureFileError(
-                f"{path} is cut within the header of a pcap file: nothing can be read from it"
-            )
-        return PcapSource(data, 0, end)
+            raise CaptureFileError(f"{path} is cut within the header of a pcap file")
+        return PcapSource(data, end, path.name)
     if PcapngSource.matches(start):
-        return PcapngSource(data, 0, end)
+        return PcapngSource(data, end, path.name)
     raise CaptureFileError(f"{path} is neither a pcap or pcapng file nor a segment or clip of Podcam")
 
 
-def _summary(
-    path: Path, analyser: Analyser, source: Source, points: tuple[str, ...], files: MappedFiles
-) -> CaptureSummary:
-    packets = analyser.packets
-    used = np.unique(packets["interface"])
+def _tell(progress: Callable[[float], None], analyser: Analyser, files: MappedFiles) -> None:
+    last = int(analyser.packets["position"][analyser.packet_count - 1])
+    progress(min(last / max(sum(files.sizes), 1), 1.0))
+
+
+def _summary(path: Path, analyser: Analyser, sources: Sequence[Source], files: MappedFiles) -> CaptureSummary:
+    packets, interfaces = analyser.packets, sources[0].interfaces
+    link_types = {interfaces[number].link_type for number in np.unique(packets["interface"])}
+    drops = [source.dropped for source in sources if source.dropped is not None]
     return CaptureSummary(
         path=str(path),
         packets=len(packets),
         bytes=int(packets["original"].sum(dtype=np.int64)),
         first_ns=int(packets["time_ns"].min()) if len(packets) else None,
         last_ns=int(packets["time_ns"].max()) if len(packets) else None,
-        link_types=tuple(sorted({source.interfaces[i].link_type for i in used})),
-        points=points,
-        dropped=source.dropped,
-        warnings=(*files.warnings, *source.warnings),
+        link_types=tuple(sorted(link_types - {NO_LINK_TYPE})),
+        points=tuple(sources[0].points),
+        dropped=sum(drops) if drops else None,
+        warnings=(*files.warnings, *(warning for source in sources for warning in source.warnings)),
     )

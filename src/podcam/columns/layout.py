@@ -12,7 +12,7 @@ import numpy.typing as npt
 Table = npt.NDArray[np.void]
 
 MAX_CONNECTIONS = 1 << 20
-"""Connections that get a row of their own in one capture; what comes beyond (a SYN flood) is summed per server."""
+"""Connections that get a row of their own in one capture; what comes beyond is summed per server."""
 
 HEAD_BYTES = 16
 """How many of a side's first payload bytes are kept with the connection."""

@@ -24,8 +24,8 @@ _COPY_BYTES: Final = 1 << 20
 class MappedFiles:
     """Some files, mapped one behind the other into one stretch of memory, so that a position tells which.
 
-    `data` is all of it, `starts` where each file begins and `sizes` how long each is; what lies between the end
-    of a file and the next start is zero.
+    `data` is all of it, `starts` where each file begins and `sizes` how long each is; what lies between the
+    end of a file and the next start is zero.
 
     Raises:
         CaptureFileError: a file is not there, or cannot be read.
@@ -73,7 +73,7 @@ class MappedFiles:
             file.seek(0)
             source: BinaryIO
             if start[:2] == _GZIP:
-                source = gzip.open(file)  # type: ignore[assignment]
+                source = gzip.GzipFile(fileobj=file)  # type: ignore[assignment]
             else:
                 source = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
             try:
@@ -86,7 +86,7 @@ class MappedFiles:
                     f"{path} is cut or damaged: only what could be unpacked was read ({error})"
                 )
         target.flush()
-        return target  # type: ignore[return-value]
+        return target
 
 
 def _map_at(address: int, size: int, fd: int) -> None:

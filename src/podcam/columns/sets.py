@@ -1,7 +1,7 @@
 """The kernels in their two forms: plain Python for small captures, compiled for large ones.
 
-Compiled kernels are kept in a cache folder named after everything that they are made from: numba itself notices
-neither a change in a function that a cached one calls, nor a change of constants.
+Compiled kernels are kept in a cache folder named after everything that they are made from: numba itself
+notices neither a change in a function that a cached one calls, nor a change of constants.
 """
 
 import hashlib
@@ -40,7 +40,12 @@ class KernelSet:
 
     def memory(self, data: npt.NDArray[np.uint8]) -> Memory:
         """Bytes in the shape that these kernels read fastest."""
-        return cast("Memory", data) if self.compiled else memoryview(data)
+        return cast("Memory", data) if self.compiled else view(data)
+
+
+def view(data: npt.NDArray[np.uint8]) -> memoryview:
+    """Bytes as Python reads them fastest."""
+    return memoryview(cast("bytes", data))
 
 
 @cache
@@ -56,8 +61,9 @@ def compiled() -> KernelSet:
     import numba  # noqa: PLC0415
 
     folder = cache_folder(numba.__version__)
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(folder) if folder else before
+    settings = vars(numba.config)
+    before = settings["CACHE_DIR"]
+    settings["CACHE_DIR"] = str(folder) if folder else before
     decorate = numba.njit(cache=folder is not None, nogil=True)
     twins: dict[Any, Any] = {}
     try:
@@ -67,7 +73,7 @@ def compiled() -> KernelSet:
                 if isinstance(function, types.FunctionType) and function.__module__ == module.__name__:
                     twins[function] = decorate(types.FunctionType(function.__code__, scope, name))
     finally:
-        numba.config.CACHE_DIR = before
+        settings["CACHE_DIR"] = before
     for _, scope in scopes:
         scope.update(
             {n: twins[f] for n, f in scope.items() if isinstance(f, types.FunctionType) and f in twins}

@@ -1,7 +1,8 @@
 """Where packets come from: the formats of capture files, read block by block."""
 
+import json
 from collections.abc import Iterator
-from typing import Final, Literal, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 
@@ -9,14 +10,15 @@ from podcam.columns.kernels.memory import Memory, either16, either32
 from podcam.columns.kernels.records import CUT, GARBLED, OTHER_BLOCK
 from podcam.columns.layout import INTERFACE, Table
 from podcam.columns.sets import KernelSet
+from podcam.pcap import BlockType, InterfaceOption, Option, StatisticsOption
+from podcam.pcap.blocks import FRAMES_WITHOUT_PACKET
 
 
 class SourceInterface(NamedTuple):
-    """What packets of one interface share; fields of `layout.INTERFACE`, and its name where it has one."""
+    """What packets of one interface share: the fields of `layout.INTERFACE`."""
 
     link_type: int
     point: int = 0
-    name: str = ""
     ticks_per_second: int = 1_000_000_000
     offset_ns: int = 0
     snap_length: int = 0
@@ -26,6 +28,8 @@ class Source(Protocol):
     """Packets in the order of a file."""
 
     interfaces: list[SourceInterface]
+    points: list[str]
+    """Names; `SourceInterface.point` indexes them."""
     warnings: list[str]
 
     @property
@@ -64,15 +68,15 @@ class PcapSource:
     """A pcap file: microseconds or nanoseconds, either byte order, and Kuznetzov's variant."""
 
     header_bytes: Final = 24
+    dropped: int | None = None
 
-    def __init__(self, data: Memory, at: int, end: int) -> None:
-        self._big, self._fraction_ns, self._header_bytes = _PCAP_MAGICS[bytes(data[at : at + 4])]
-        link_type = either32(data, at + 20, self._big) & _LINK_TYPE_BITS
+    def __init__(self, data: memoryview, end: int, point: str) -> None:
+        self._big, self._fraction_ns, self._record_bytes = _PCAP_MAGICS[bytes(data[:4])]
+        link_type = either32(data, 20, self._big) & _LINK_TYPE_BITS
         self.interfaces = [SourceInterface(_RAW_ALIASES.get(link_type, link_type))]
+        self.points = [point]
         self.warnings: list[str] = []
-        self.dropped: int | None = None
-        self._at, self._end = at + self.header_bytes, end
-        self._start = at
+        self._at, self._end = self.header_bytes, end
 
     @classmethod
     def matches(cls, start: bytes) -> bool:
@@ -87,14 +91,14 @@ class PcapSource:
             self._end,
             self._big,
             self._fraction_ns,
-            self._header_bytes,
+            self._record_bytes,
             0,
             packets,
             row,
             rows,
         )
         if why in {CUT, GARBLED}:
-            self.warnings.append(_stopped(why, self._at - self._start))
+            self.warnings.append(_stopped(why, self._at))
             self._at = self._end
         return row
 
@@ -107,31 +111,29 @@ def _stopped(why: int, offset: int) -> str:
     return f"what follows byte {offset:,} is garbled and was not read"
 
 
-# Block types and options of pcapng (draft-ietf-opsawg-pcapng, sections 4 and 10).
-_SECTION_HEADER: Final = 0x0A0D0D0A
 _SECTION_MAGIC: Final = bytes.fromhex("0a0d0d0a")
 _BYTE_ORDERS: Final = {bytes.fromhex("4d3c2b1a"): 0, bytes.fromhex("1a2b3c4d"): 1}
-_INTERFACE: Final = 1
-_INTERFACE_STATISTICS: Final = 5
-_OPTION_NAME: Final = 2
-_OPTION_RESOLUTION: Final = 9
 _OPTION_OFFSET: Final = 14
-_OPTION_DROPPED: Final = 5
-_FRAMES_WITHOUT_PACKET: Final = frozenset({9, 0x204, 0x208, 0x216, 0x221, 0xBAD, 0x40000BAD})
-"""Blocks that Wireshark numbers as frames: journal entries, system calls, custom blocks (measured)."""
+"""if_tsoffset (draft-ietf-opsawg-pcapng, section 4.2)"""
 
 
 class PcapngSource:
-    """A pcapng file, with all its sections and interfaces."""
+    """A pcapng file, with all its sections and interfaces.
 
-    def __init__(self, data: Memory, at: int, end: int) -> None:
+    All its packets are of one point, but for files that Podcam wrote, whose interfaces name theirs.
+    """
+
+    def __init__(self, data: memoryview, end: int, point: str) -> None:
         self.interfaces: list[SourceInterface] = []
+        self.points: list[str] = []
         self.warnings: list[str] = []
+        self._file_point = point
+        self._view = data
         self._drops: dict[int, int] = {}
-        self._at, self._end, self._start = at, end, at
+        self._at, self._end = 0, end
         self._big = 0
         self._first_interface = 0
-        self._order_of_section(data)
+        self._begin_section()
 
     @classmethod
     def matches(cls, start: bytes) -> bool:
@@ -159,90 +161,103 @@ class PcapngSource:
                 rows,
             )
             if why == OTHER_BLOCK:
-                length = self._length_of_block(data)
+                length = self._length_of_block()
                 if length:
-                    row += self._read_block(data, length, packets[row : row + 1])
+                    row += self._read_block(length, packets[row : row + 1])
                     self._at += length
                     continue
                 why = GARBLED if self._at + 12 <= self._end else CUT
             if why in {CUT, GARBLED}:
-                self.warnings.append(_stopped(why, self._at - self._start))
+                self.warnings.append(_stopped(why, self._at))
                 self._at = self._end
             return row
 
-    def _order_of_section(self, data: Memory) -> bool:
+    def _begin_section(self) -> bool:
         """Take the byte order of the section that begins here; false where there is none."""
-        order = _BYTE_ORDERS.get(bytes(data[self._at + 8 : self._at + 12]))
+        order = _BYTE_ORDERS.get(bytes(self._view[self._at + 8 : self._at + 12]))
         if order is None:
             return False
         self._big = order
+        self._first_interface = len(self.interfaces)
         return True
 
-    def _length_of_block(self, data: Memory) -> int:
+    def _length_of_block(self) -> int:
         """Length of the block here, 0 where it is not whole or makes no sense."""
         if self._at + 12 > self._end:
             return 0
-        is_section = bytes(data[self._at : self._at + 4]) == _SECTION_MAGIC
-        if is_section and not self._order_of_section(data):
+        if self._view[self._at : self._at + 4] == _SECTION_MAGIC and not self._begin_section():
             return 0
-        length = either32(data, self._at + 4, self._big) + 3 & ~3
+        length = either32(self._view, self._at + 4, self._big) + 3 & ~3
         return length if 12 <= length <= self._end - self._at else 0
 
-    def _read_block(self, data: Memory, length: int, packet: Table) -> int:
+    def _read_block(self, length: int, packet: Table) -> int:
         """A block that holds no packet; gives 1 where Wireshark shows it as a frame nevertheless."""
         at, end = self._at, self._at + length - 4
-        kind = either32(data, at, self._big)
-        if kind == _SECTION_HEADER:
-            self._first_interface = len(self.interfaces)
-        elif kind == _INTERFACE and length >= 20:
-            self._add_interface(data, at, end)
-        elif kind == _INTERFACE_STATISTICS and length >= 24:
-            self._add_statistics(data, at, end)
-        elif kind in _FRAMES_WITHOUT_PACKET:
+        kind = either32(self._view, at, self._big)
+        if kind == BlockType.INTERFACE_DESCRIPTION and length >= 20:
+            self._add_interface(at, end)
+        elif kind == BlockType.INTERFACE_STATISTICS and length >= 24:
+            self._add_statistics(at, end)
+        elif kind in FRAMES_WITHOUT_PACKET:
             packet[:] = np.zeros(1, packet.dtype)
             if not self.interfaces:
-                self.interfaces.append(SourceInterface(link_type=NO_LINK_TYPE))
-            packet["interface"] = min(self._first_interface, len(self.interfaces) - 1)
+                self.interfaces.append(SourceInterface(NO_LINK_TYPE, self._point(self._file_point)))
+            packet["interface"] = len(self.interfaces) - 1
             return 1
         return 0
 
-    def _add_interface(self, data: Memory, at: int, end: int) -> None:
-        ticks_per_second, offset_ns, name = 1_000_000, 0, ""
-        for code, value in self._options(data, at + 16, end):
-            if code == _OPTION_NAME:
-                name = value.rstrip(b"\0").decode(errors="replace")
-            elif code == _OPTION_RESOLUTION and value:
+    def _add_interface(self, at: int, end: int) -> None:
+        ticks_per_second, offset_ns, point = 1_000_000, 0, self._file_point
+        for code, value in self._options(at + 16, end):
+            if code == InterfaceOption.RESOLUTION and value:
                 exponent = value[0] & 0x7F
                 base, most = (2, 62) if value[0] & 0x80 else (10, 18)
                 ticks_per_second = base ** min(exponent, most)
             elif code == _OPTION_OFFSET and len(value) == 8:
-                order: Literal["big", "little"] = "big" if self._big else "little"
-                seconds = int.from_bytes(value, order, signed=True)
+                seconds = int.from_bytes(value, "big" if self._big else "little", signed=True)
                 offset_ns = seconds * 1_000_000_000 if abs(seconds) < 1 << 32 else 0
-        link_type = either16(data, at + 8, self._big)
+            elif code == Option.CUSTOM_STRING:
+                point = _point_of_podcam(value[4:]) or point
+        link_type = either16(self._view, at + 8, self._big)
         self.interfaces.append(
             SourceInterface(
                 link_type=_RAW_ALIASES.get(link_type, link_type),
-                name=name,
+                point=self._point(point),
                 ticks_per_second=ticks_per_second,
                 offset_ns=offset_ns,
-                snap_length=either32(data, at + 12, self._big),
+                snap_length=either32(self._view, at + 12, self._big),
             )
         )
 
-    def _add_statistics(self, data: Memory, at: int, end: int) -> None:
-        interface = self._first_interface + either32(data, at + 8, self._big)
-        for code, value in self._options(data, at + 20, end):
-            if code == _OPTION_DROPPED and len(value) == 8:
+    def _point(self, name: str) -> int:
+        if name not in self.points:
+            self.points.append(name)
+        return self.points.index(name)
+
+    def _add_statistics(self, at: int, end: int) -> None:
+        interface = self._first_interface + either32(self._view, at + 8, self._big)
+        for code, value in self._options(at + 20, end):
+            if code == StatisticsOption.DROPPED and len(value) == 8:
                 self._drops[interface] = int.from_bytes(value, "big" if self._big else "little")
 
-    def _options(self, data: Memory, at: int, end: int) -> Iterator[tuple[int, bytes]]:
+    def _options(self, at: int, end: int) -> Iterator[tuple[int, bytes]]:
         while at + 4 <= end:
-            code, length = either16(data, at, self._big), either16(data, at + 2, self._big)
-            if code == 0 or at + 4 + length > end:
+            code, length = either16(self._view, at, self._big), either16(self._view, at + 2, self._big)
+            if code == Option.END or at + 4 + length > end:
                 return
-            yield code, bytes(data[at + 4 : at + 4 + length])
+            yield code, bytes(self._view[at + 4 : at + 4 + length])
             at += 4 + length + -length % 4
+
+
+def _point_of_podcam(text: bytes) -> str | None:
+    """The point that an interface description written by Podcam names, in its custom option."""
+    try:
+        data = json.loads(text)
+    except ValueError:
+        return None
+    if not isinstance(data, dict) or data.get("schema") != "podcam.interface/1":
+        return None
+    return str(data.get("point"))
 
 
 NO_LINK_TYPE: Final = -1

@@ -180,5 +180,5 @@ def advance(seq: int, end: int, forward: Any, time_ns: int) -> None:
         forward["next_seq"] = end
         forward["next_seq_ns"] = time_ns
     contiguous = int64(forward["contiguous_seq"])
-    if contiguous == 0 or contiguous == seq:
+    if contiguous in (0, seq):
         forward["contiguous_seq"] = forward["next_seq"]

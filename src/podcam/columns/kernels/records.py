@@ -22,6 +22,8 @@ OTHER_BLOCK = 4
 MAX_CAPTURED_BYTES = 16 << 20
 """More than any link layer carries: a record that claims more is garbled."""
 
+MAX_BLOCK_BYTES = 2 * MAX_CAPTURED_BYTES
+
 NANOSECONDS = 1_000_000_000
 
 
@@ -73,8 +75,7 @@ def ticks_to_ns(ticks: int, ticks_per_second: int) -> int:
     return whole * NANOSECONDS + (fraction // (ticks_per_second >> 30)) * NANOSECONDS // (1 << 30)
 
 
-# Block types of pcapng (draft-ietf-opsawg-pcapng, section 10.1, and wiretap/pcapng.c for those that Wireshark
-# shows as frames although they hold no packet of a network).
+# Block types of pcapng (draft-ietf-opsawg-pcapng, section 10.1).
 OBSOLETE_PACKET = 2
 SIMPLE_PACKET = 3
 ENHANCED_PACKET = 6
@@ -100,49 +101,79 @@ def walk_pcapng(
         if at + 12 > end:
             return row, at, END if at >= end else CUT
         kind = either32(data, at, big)
-        if kind != ENHANCED_PACKET and kind != SIMPLE_PACKET and kind != OBSOLETE_PACKET:
+        if kind not in (ENHANCED_PACKET, SIMPLE_PACKET, OBSOLETE_PACKET):
             return row, at, OTHER_BLOCK
-        length = either32(data, at + 4, big)
-        if length < 16 or length > MAX_CAPTURED_BYTES * 2:
-            return row, at, GARBLED
-        # Wireshark wants lengths in multiples of four too, but reads those that are not by rounding up.
-        length = (length + 3) & ~3
+        # Lengths are multiples of four; Wireshark reads others by rounding them up.
+        length = either32(data, at + 4, big) + 3 & ~3
         if at + length > end:
-            return row, at, CUT
-        interface = 0
-        if kind == SIMPLE_PACKET:
-            start = at + 12
-            original = either32(data, at + 8, big)
-            captured = min(original, length - 16)
-        else:
-            if length < 32:
-                return row, at, GARBLED
-            start = at + 28
-            interface = (
-                either32(data, at + 8, big) if kind == ENHANCED_PACKET else either16(data, at + 8, big)
-            )
-            captured = either32(data, at + 20, big)
-            original = either32(data, at + 24, big)
-        if interface >= section_interfaces or captured > length - (start - at) - 4:
-            return row, at, GARBLED
-        source = interfaces[first_interface + interface]
-        time_ns = 0
-        if kind == SIMPLE_PACKET:
-            snap_length = int64(source["snap_length"])
-            if 0 < snap_length < captured:
-                captured = snap_length
-        else:
-            ticks = either32(data, at + 12, big) << 32 | either32(data, at + 16, big)
-            time_ns = ticks_to_ns(ticks, int64(source["ticks_per_second"])) + int64(source["offset_ns"])
+            return row, at, CUT if length <= MAX_BLOCK_BYTES else GARBLED
         packet = packets[row]
-        packet["position"] = start
-        packet["time_ns"] = time_ns
-        packet["captured"] = captured
-        packet["original"] = original
-        packet["interface"] = first_interface + interface
+        if kind == SIMPLE_PACKET:
+            fits = read_simple(data, at, length, big, interfaces, first_interface, section_interfaces, packet)
+        else:
+            fits = read_enhanced(
+                data, at, length, big, kind, interfaces, first_interface, section_interfaces, packet
+            )
+        if not fits:
+            return row, at, GARBLED
         row += 1
         at += length
     return row, at, FULL
+
+
+def read_simple(
+    data: Memory,
+    at: int,
+    length: int,
+    big: int,
+    interfaces: Any,
+    first_interface: int,
+    section_interfaces: int,
+    packet: Any,
+) -> bool:
+    """A simple packet block, which has no time, and is of the section's first interface."""
+    if length < 16 or section_interfaces == 0:
+        return False
+    original = either32(data, at + 8, big)
+    captured = min(original, length - 16)
+    snap_length = int64(interfaces[first_interface]["snap_length"])
+    if 0 < snap_length < captured:
+        captured = snap_length
+    packet["position"] = at + 12
+    packet["time_ns"] = 0
+    packet["captured"] = captured
+    packet["original"] = original
+    packet["interface"] = first_interface
+    return True
+
+
+def read_enhanced(
+    data: Memory,
+    at: int,
+    length: int,
+    big: int,
+    kind: int,
+    interfaces: Any,
+    first_interface: int,
+    section_interfaces: int,
+    packet: Any,
+) -> bool:
+    """An enhanced packet block, or the obsolete one, which has the interface in 16 bits."""
+    if length < 32:
+        return False
+    number = either32(data, at + 8, big) if kind == ENHANCED_PACKET else either16(data, at + 8, big)
+    captured = either32(data, at + 20, big)
+    if number >= section_interfaces or captured > length - 32:
+        return False
+    interface = interfaces[first_interface + number]
+    ticks = either32(data, at + 12, big) << 32 | either32(data, at + 16, big)
+    time_ns = ticks_to_ns(ticks, int64(interface["ticks_per_second"])) + int64(interface["offset_ns"])
+    packet["position"] = at + 28
+    packet["time_ns"] = time_ns
+    packet["captured"] = captured
+    packet["original"] = either32(data, at + 24, big)
+    packet["interface"] = first_interface + number
+    return True
 
 
 PACKET_HEAD_BYTES = 68
@@ -160,13 +191,16 @@ def walk_block(
     interface: int,
     packets: Any,
     row: int,
+    rows: int,
 ) -> tuple[int, int, int]:
-    """The `count` packets of a block of a kernel's ring, as segments hold them; there must be rows for all.
+    """The `count` packets from `at` to the end of a block of a kernel's ring, as segments hold them.
 
-    Packets with an Ethernet header are of `interface`; of others only the network layer is taken, and they are
-    of `interface` + 1.
+    Packets with an Ethernet header are of `interface`; of others only the network layer is taken, and they
+    are of `interface` + 1.
     """
-    for number in range(count):
+    while count > 0:
+        if row == rows:
+            return row, at, FULL
         if at + PACKET_HEAD_BYTES > end:
             return row, at, GARBLED
         step = either32(data, at, big)
@@ -178,13 +212,13 @@ def walk_block(
             link < PACKET_HEAD_BYTES
             or network < link
             or at + link + captured > end
-            or (step == 0) == (number + 1 < count)
+            or (step == 0) == (count > 1)
         ):
             return row, at, GARBLED
         hardware_type = either16(data, at + 56, big)
         packet = packets[row]
         packet["time_ns"] = either32(data, at + 4, big) * NANOSECONDS + either32(data, at + 8, big)
-        if hardware_type == ARPHRD_ETHER or hardware_type == ARPHRD_LOOPBACK:
+        if hardware_type in (ARPHRD_ETHER, ARPHRD_LOOPBACK):
             packet["position"] = at + link
             packet["captured"] = captured
             packet["original"] = original
@@ -196,5 +230,6 @@ def walk_block(
             packet["original"] = original - skipped
             packet["interface"] = interface + 1
         row += 1
+        count -= 1
         at += step
     return row, at, END

@@ -57,37 +57,34 @@ def read_segments(data: Memory, packets: Any, first: int, count: int, interfaces
 
 def find_ip(data: Memory, at: int, limit: int, link_type: int) -> int:
     """Where the IP header begins; UNKNOWN where there is none."""
+    start = UNKNOWN
     if link_type == LINK_ETHERNET:
-        if at + 14 > limit:
-            return UNKNOWN
-        return skip_tags(data, at + 14, limit, big16(data, at + 12))
-    if link_type == LINK_RAW or link_type == LINK_IPV4 or link_type == LINK_IPV6:
-        return at
-    if link_type == LINK_SLL:
-        if at + 16 > limit:
-            return UNKNOWN
-        return skip_tags(data, at + 16, limit, big16(data, at + 14))
-    if link_type == LINK_SLL2:
-        if at + 20 > limit:
-            return UNKNOWN
-        return skip_tags(data, at + 20, limit, big16(data, at))
-    if link_type == LINK_NULL or link_type == LINK_LOOP:
-        return at + 4
-    if link_type == LINK_PPP:
-        if at + 4 <= limit and big16(data, at) == 0xFF03:
-            at += 2
-        return skip_ppp(data, at, limit)
-    return UNKNOWN
+        if at + 14 <= limit:
+            start = skip_tags(data, at + 14, limit, big16(data, at + 12))
+    elif link_type in (LINK_RAW, LINK_IPV4, LINK_IPV6):
+        start = at
+    elif link_type == LINK_SLL:
+        if at + 16 <= limit:
+            start = skip_tags(data, at + 16, limit, big16(data, at + 14))
+    elif link_type == LINK_SLL2:
+        if at + 20 <= limit:
+            start = skip_tags(data, at + 20, limit, big16(data, at))
+    elif link_type in (LINK_NULL, LINK_LOOP):
+        start = at + 4
+    elif link_type == LINK_PPP:
+        with_address = at + 4 <= limit and big16(data, at) == 0xFF03
+        start = skip_ppp(data, at + 2 if with_address else at, limit)
+    return start
 
 
 def skip_tags(data: Memory, at: int, limit: int, ethertype: int) -> int:
     """Where the IP header behind VLAN tags, MPLS labels, PPPoE or an LLC header begins, or UNKNOWN."""
     for _ in range(MAX_TAGS):
-        if ethertype == 0x0800 or ethertype == 0x86DD:
+        if ethertype in (0x0800, 0x86DD):
             return at
         if at + 8 > limit:
             return UNKNOWN
-        if ethertype == 0x8100 or ethertype == 0x88A8 or ethertype == 0x9100:
+        if ethertype in (0x8100, 0x88A8, 0x9100):
             ethertype = big16(data, at + 2)
             at += 4
         elif ethertype == 0x8847:
@@ -110,17 +107,17 @@ def skip_ppp(data: Memory, at: int, limit: int) -> int:
     if at + 2 > limit:
         return UNKNOWN
     protocol = big16(data, at)
-    if protocol == 0x0021 or protocol == 0x0057:
+    if protocol in (0x0021, 0x0057):
         return at + 2
     return UNKNOWN
 
 
 def read_ip(data: Memory, at: int, limit: int, end: int, segment: Any) -> None:
-    """Read an IP packet that lies at `at`, captured up to `limit`, and on the wire reached to `end` at most."""
+    """Read an IP packet at `at`, captured up to `limit`, which on the wire reached to `end` at most."""
     protocol, payload, end = read_ip_header(data, at, limit, end, segment)
     if protocol == IP_PROTOCOL_TCP:
         read_tcp(data, payload, min(limit, end), end, segment)
-    elif protocol == IP_PROTOCOL_ICMP or protocol == IP_PROTOCOL_ICMPV6:
+    elif protocol in (IP_PROTOCOL_ICMP, IP_PROTOCOL_ICMPV6):
         read_icmp(data, payload, min(limit, end), protocol, segment)
 
 
@@ -167,7 +164,7 @@ def read_ip_header(data: Memory, at: int, limit: int, end: int, segment: Any) ->
 def skip_extensions(data: Memory, at: int, limit: int, protocol: int) -> tuple[int, int]:
     """Upper-layer protocol behind IPv6 extension headers (RFC 8200, section 4), and where it begins."""
     for _ in range(MAX_EXTENSIONS):
-        if protocol == 0 or protocol == 43 or protocol == 60 or protocol == 135:
+        if protocol in (0, 43, 60, 135):
             if at + 8 > limit:
                 return UNKNOWN, at
             length = (int64(data[at + 1]) + 1) * 8
@@ -237,7 +234,7 @@ def read_icmp(data: Memory, at: int, limit: int, protocol: int, segment: Any) ->
     kind = int64(data[at])
     if protocol == IP_PROTOCOL_ICMP:
         # destination unreachable, source quench, time exceeded, parameter problem
-        if kind != 3 and kind != 4 and kind != 11 and kind != 12:
+        if kind not in (3, 4, 11, 12):
             return
     elif kind < 1 or kind > 4:  # unreachable, packet too big, time exceeded, parameter problem
         return

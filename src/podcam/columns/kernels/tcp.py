@@ -1,7 +1,7 @@
 """From segments to connections: which is whose, who opened it, and what each side did.
 
-Packets come in the order of the file, and each is seen once. Sides are 0 (client) and 1 (server); the rows of a
-connection's sides and flows are twice its row, plus the side.
+Packets come in the order of the file, and each is seen once. Sides are 0 (client) and 1 (server); the rows of
+a connection's sides and flows are twice its row, plus the side.
 """
 
 from typing import Any
@@ -77,35 +77,11 @@ def follow(data: Memory, tables: Tables, first: int, count: int, most_connection
         if kind == NOT_TCP:
             continue
         packet_row = first + i
-        interface = int64(tables.packets[packet_row]["interface"])
-        point = int64(tables.interfaces[interface]["point"])
-        slot = find_slot(tables, segment)
-        stream_row = int64(tables.slots[slot])
-        meaning = ORDINARY
-        if stream_row >= 0 and int64(segment["flags"]) & SYN:
-            meaning = meaning_of_syn(tables, segment, tables.streams[stream_row])
-        if stream_row < 0 or meaning == NEW_STREAM:
-            if kind == QUOTED_PORTS:
-                continue
-            number = int64(tables.counters[COUNT_STREAMS])
-            tables.counters[COUNT_STREAMS] = number + 1
-            if int64(tables.counters[COUNT_CONNECTIONS]) >= most_connections:
-                count_overflow(tables, segment)
-                continue
-            row = open_connection(tables, segment, packet_row, point, number, is_client(segment))
-            if meaning == NEW_STREAM:
-                tables.connections[row]["previous"] = tables.streams[stream_row]["connection"]
-                tables.connections[row]["reused"] = 1
-            open_stream(tables, slot, number, row)
-            stream_row = int64(tables.slots[slot])
-        else:
-            row = connection_at(tables, tables.streams[stream_row], point)
-            if row < 0:
-                if int64(tables.counters[COUNT_CONNECTIONS]) >= most_connections:
-                    continue
-                row = join_point(tables, segment, packet_row, point, tables.streams[stream_row])
-        side = side_of(tables, segment, row)
+        stream_row, row, meaning = locate(tables, segment, packet_row, most_connections)
+        if row < 0:
+            continue
         link(tables, packet_row, row)
+        side = side_of(tables, segment, row)
         if kind == TCP:
             take(data, tables, segment, packet_row, tables.streams[stream_row], row, side, meaning)
         else:
@@ -113,7 +89,37 @@ def follow(data: Memory, tables: Tables, first: int, count: int, most_connection
             if int64(segment["payload_bytes"]) >= 0:
                 tables.packets[packet_row]["events"] = events_of_syn(meaning)
         if kind != QUOTED_PORTS:
-            note_handshake(segment, tables.tracks[row], tables.flows[2 * row + side], packet_row, tables)
+            time_ns = int64(tables.packets[packet_row]["time_ns"])
+            note_handshake(segment, tables.tracks[row], tables.flows[2 * row + side], time_ns)
+
+
+def locate(tables: Tables, segment: Any, packet_row: int, most_connections: int) -> tuple[int, int, int]:
+    """Stream and connection of a segment, new ones where needed (or NEVER), and what a SYN means."""
+    point = int64(tables.interfaces[int64(tables.packets[packet_row]["interface"])]["point"])
+    slot = find_slot(tables, segment)
+    stream_row = int64(tables.slots[slot])
+    meaning = ORDINARY
+    if stream_row >= 0:
+        stream = tables.streams[stream_row]
+        if int64(segment["flags"]) & SYN:
+            meaning = meaning_of_syn(tables, segment, stream)
+        if meaning != NEW_STREAM:
+            row = connection_at(tables, stream, point)
+            if row < 0 and int64(tables.counters[COUNT_CONNECTIONS]) < most_connections:
+                row = join_point(tables, segment, packet_row, point, stream)
+            return stream_row, row, meaning
+    if int64(segment["kind"]) == QUOTED_PORTS:
+        return NEVER, NEVER, meaning
+    number = int64(tables.counters[COUNT_STREAMS])
+    tables.counters[COUNT_STREAMS] = number + 1
+    if int64(tables.counters[COUNT_CONNECTIONS]) >= most_connections:
+        count_overflow(tables, segment)
+        return NEVER, NEVER, meaning
+    row = open_connection(tables, segment, packet_row, point, number, is_client(segment))
+    if meaning == NEW_STREAM:
+        tables.connections[row]["previous"] = tables.streams[stream_row]["connection"]
+        tables.connections[row]["reused"] = 1
+    return open_stream(tables, slot, number, row), row, meaning
 
 
 def mix(high: int, low: int, port: int) -> int:
@@ -230,16 +236,17 @@ def meaning_of_syn(tables: Tables, segment: Any, stream: Any) -> int:
 
 def events_of_syn(meaning: int) -> int:
     """The event that Wireshark gives to a SYN or SYN-ACK with another sequence number than expected."""
-    return REUSED_PORTS if meaning == NEW_STREAM or meaning == OTHER_ANSWER else 0
+    return REUSED_PORTS if meaning in (NEW_STREAM, OTHER_ANSWER) else 0
 
 
-def open_stream(tables: Tables, slot: int, number: int, row: int) -> None:
-    """A new stream in `slot`, with its first connection."""
+def open_stream(tables: Tables, slot: int, number: int, row: int) -> int:
+    """A new stream in `slot`, with its first connection; gives its row."""
     stream_row = int64(tables.counters[COUNT_STREAM_ROWS])
     tables.counters[COUNT_STREAM_ROWS] = stream_row + 1
     tables.streams[stream_row]["number"] = number
     tables.streams[stream_row]["connection"] = row
     tables.slots[slot] = stream_row
+    return stream_row
 
 
 def connection_at(tables: Tables, stream: Any, point: int) -> int:
@@ -333,9 +340,8 @@ def link(tables: Tables, packet_row: int, row: int) -> None:
     connection["last_ns"] = packet["time_ns"]
 
 
-def note_handshake(segment: Any, track: Any, flow: Any, packet_row: int, tables: Tables) -> None:
+def note_handshake(segment: Any, track: Any, flow: Any, time_ns: int) -> None:
     """What Wireshark remembers of SYNs and first ACKs once a packet is analysed (quoted ones too)."""
-    time_ns = int64(tables.packets[packet_row]["time_ns"])
     flags = int64(segment["flags"])
     if flags & SYN:
         flow["before_first_ack"] = 1
@@ -395,9 +401,8 @@ def take(
         connection["syn_seen"] = 1 if side == 0 else SYN_FROM_OTHER_SIDE
     if flags & ACK:
         note_ack(int64(segment["ack"]), receiver, reverse)
-        if not flags & (SYN | RST) and int64(connection["handshake_ns"]) < 0 and side == 0:
-            if int64(sender["syn_ns"]) >= 0 and int64(receiver["syn_ns"]) >= 0:
-                connection["handshake_ns"] = time_ns - int64(track["syn_ns"])
+        if not flags & (SYN | RST) and side == 0 and int64(connection["handshake_ns"]) < 0:
+            note_established(connection, sender, receiver, time_ns - int64(track["syn_ns"]))
     if length > 0 and not flags & RST:
         note_data(data, segment, packet_row, sender, forward, time_ns)
 
@@ -472,6 +477,12 @@ def note_isn(isn: int, side: Any, flow: Any) -> None:
         flow["data_seq"] = (isn + 1) & MODULO
         flow["data_acked"] = (isn + 1) & MODULO
         flow["data_seq_known"] = 1
+
+
+def note_established(connection: Any, client: Any, server: Any, since_syn_ns: int) -> None:
+    """The client's ACK, which completes the handshake if both SYNs were seen."""
+    if int64(client["syn_ns"]) >= 0 and int64(server["syn_ns"]) >= 0:
+        connection["handshake_ns"] = since_syn_ns
 
 
 def note_ack(ack: int, receiver: Any, reverse: Any) -> None:
