@@ -2,8 +2,8 @@
 
 Opens no file: `columns` hands it connections. What others may use:
 
-    case = diagnose(["a.pcapng"], progress=None)   # -> Case; progress(fraction done)
+    case = diagnose(["a.pcapng"], progress=None)   # -> Case
     case.diagnosis                                 # model.diagnosis.Diagnosis
-    case.conversation(id)                          # model.connection.Conversation of a DiagnosedConnection's id
+    case.conversation(id)                          # Conversation of a DiagnosedConnection's id
     judge(conversation, context)                   # -> model.diagnosis.Verdict
 """

@@ -113,6 +113,14 @@ class Reassembler:
             return []
         return self._drain(end)
 
+    def skip(self, length: int) -> list[Piece]:
+        """The next `length` bytes were sent and will not come."""
+        if length <= 0 or self._waiting:
+            return []
+        gap = Gap(self._next, length)
+        self._next += length
+        return [gap]
+
     def finish(self) -> list[Piece]:
         """The capture is over: give out what still waits."""
         return self._drain(self._waiting[-1][0]) if self._waiting else []

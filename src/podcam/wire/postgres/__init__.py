@@ -18,7 +18,7 @@ from podcam.wire.postgres.messages import (
     Terminate,
     authentication_name,
 )
-from podcam.wire.postgres.parser import PostgresParser, looks_like_startup
+from podcam.wire.postgres.parser import PostgresParser, looks_like_message, looks_like_startup
 
 __all__ = [
     "Authentication",
@@ -38,5 +38,6 @@ __all__ = [
     "StartupMessage",
     "Terminate",
     "authentication_name",
+    "looks_like_message",
     "looks_like_startup",
 ]

@@ -64,6 +64,8 @@ _ANSWERS: dict[bytes, Callable[[Span, bytes], PostgresEvent]] = {
     b"v": negotiate_protocol_version,
 }
 _BACKEND_DATA = frozenset(b"123ACDGHITVWcdnst"[i : i + 1] for i in range(17))
+_BACKEND_TYPES = _BACKEND_DATA | _ANSWERS.keys()
+_FRONTEND_TYPES = _FRONTEND_COPY | _REQUESTS.keys() | {_PASSWORD, _TERMINATE}
 _FIRST_ANSWERS = frozenset({b"R", b"E", b"N", b"v"})
 """What a server may answer a StartupMessage with."""
 
@@ -78,6 +80,19 @@ def looks_like_startup(head: bytes) -> bool:
     if code == CANCEL_REQUEST_CODE:
         return 16 <= length <= 268
     return code >> 16 == 3 and 8 < length <= _MAX_STARTUP_PACKET
+
+
+def looks_like_message(side: Side, data: bytes) -> bool:
+    """Whether bytes from the middle of a connection are whole messages with a type, one after the other."""
+    at = 0
+    while at + 5 <= len(data):
+        kind = data[at : at + 1]
+        known = kind in _BACKEND_TYPES if side is Side.SERVER else kind in _FRONTEND_TYPES
+        length = int.from_bytes(data[at + 1 : at + 5])
+        if not known or not 4 <= length <= _MAX_MESSAGE:
+            return False
+        at += 1 + length
+    return at > 0 and at == len(data)
 
 
 class _Mode(Enum):
@@ -130,8 +145,12 @@ class PostgresParser:
         """Bytes are missing: look for a message at the start of what comes behind them."""
         if self._tls is not None:
             return [*self._tls.gap(side, length)]
+        if length == 0:
+            return []
         direction = self._direction(side)
         start = direction.bytes.end
+        if direction.mode is _Mode.STARTUP and looks_like_startup(direction.bytes.peek(8)):
+            return self._cut_startup_packet(direction, length)
         if direction.bytes.lose(length) == 0:
             return []
         if direction.mode is not _Mode.OPAQUE:
@@ -189,6 +208,18 @@ class PostgresParser:
             return CancelRequest(span, int.from_bytes(body[4:8]), body[8:])
         direction.mode = _Mode.MESSAGES
         return startup_message(span, body)
+
+    def _cut_startup_packet(self, direction: _Direction, missing: int) -> list[PostgresEvent]:
+        """A start-up packet of which a snap length left only the beginning."""
+        length = int.from_bytes(direction.bytes.peek(4))
+        held = len(direction.bytes)
+        if held + missing < length:
+            direction.mode = _Mode.LOST
+            direction.bytes.lose(missing)
+            return []
+        direction.bytes.append(bytes(length - held))
+        events = self._parse(direction)
+        return events + self.gap(direction.bytes.side, missing - (length - held))
 
     def _encryption_response(self, direction: _Direction) -> PostgresEvent | None:
         held = direction.bytes
@@ -248,10 +279,8 @@ class PostgresParser:
 
     def _allowed(self, kind: bytes, *, from_server: bool) -> bool:
         if not from_server:
-            return kind in _REQUESTS or kind in _FRONTEND_COPY or kind in {_PASSWORD, _TERMINATE}
-        if not self._answered:
-            return kind in _FIRST_ANSWERS
-        return kind in _ANSWERS or kind in _BACKEND_DATA
+            return kind in _FRONTEND_TYPES
+        return kind in (_BACKEND_TYPES if self._answered else _FIRST_ANSWERS)
 
     def _malformed(self, direction: _Direction, reason: str) -> Malformed | None:
         """Drop what is held and look again at the next bytes, which often begin a message."""

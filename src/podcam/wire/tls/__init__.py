@@ -13,7 +13,7 @@ from podcam.wire.tls.messages import (
     alert_name,
     version_name,
 )
-from podcam.wire.tls.parser import TlsParser, looks_like_client_hello
+from podcam.wire.tls.parser import TlsParser, looks_like_client_hello, looks_like_record
 
 __all__ = [
     "Alert",
@@ -28,5 +28,6 @@ __all__ = [
     "TlsParser",
     "alert_name",
     "looks_like_client_hello",
+    "looks_like_record",
     "version_name",
 ]

@@ -46,6 +46,20 @@ def looks_like_client_hello(head: bytes) -> bool:
     return bool(head) and all(byte in allowed for byte, allowed in zip(head, expected, strict=False))
 
 
+def looks_like_record(data: bytes) -> bool:
+    """Whether bytes from the middle of a connection begin a TLS record."""
+    return len(data) >= _RECORD_HEADER and _plausible(data[:_RECORD_HEADER])
+
+
+def _plausible(header: bytes) -> bool:
+    return (
+        _CHANGE_CIPHER_SPEC <= header[0] <= _APPLICATION_DATA
+        and header[1] == 3
+        and header[2] <= 4
+        and 0 < int.from_bytes(header[3:5]) <= _MAX_RECORD
+    )
+
+
 @dataclass(slots=True)
 class _Direction:
     records: Unparsed
@@ -100,13 +114,7 @@ class TlsParser:
             return False
         header = records.peek(_RECORD_HEADER)
         content_type, length = header[0], int.from_bytes(header[3:5])
-        plausible = (
-            _CHANGE_CIPHER_SPEC <= content_type <= _APPLICATION_DATA
-            and header[1] == 3
-            and header[2] <= 4
-            and 0 < length <= _MAX_RECORD
-        )
-        if not plausible:
+        if not _plausible(header):
             was_in_step, direction.in_step = direction.in_step, False
             span = records.take(len(records))
             if was_in_step:
