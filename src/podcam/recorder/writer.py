@@ -336,7 +336,6 @@ class Writer:
             point.close_kernel_ring()
             point.ring.close(time.time_ns())
         self._tell_status(time.monotonic())
-        self._tell({"is": "stopped"})
 
     def _tell(self, message: Message) -> None:
         self._channel.send(message)
@@ -358,7 +357,12 @@ def _windows(pairs: Iterable[tuple[int, int]]) -> tuple[Window, ...]:
 
 
 def _part(part: FrozenPart) -> Message:
-    return {"segments": list(part.segments), "how": part.how, "totals": asdict(part.totals)}
+    return {
+        "folder": part.folder.name,
+        "segments": list(part.segments),
+        "how": part.how,
+        "totals": asdict(part.totals),
+    }
 
 
 def _spell(notice: Notice) -> str:
@@ -375,8 +379,3 @@ def _spell(notice: Notice) -> str:
             return f"{into} lacks a segment: {reason}"
         case unknown:
             assert_never(unknown)
-
-
-def write_rings(channel: Channel) -> None:
-    """The writer's process."""
-    Writer(channel).run()

@@ -1,0 +1,229 @@
+"""`podcam record`: record packets into a bounded ring, and keep a clip when a connection fails."""
+
+import argparse
+import ipaddress
+import sys
+from pathlib import Path
+
+from podcam.capture import Network
+from podcam.cli import arguments
+from podcam.cli.live import JsonLines, LiveLine, PlainLines, Reporter
+from podcam.errors import UsageError
+from podcam.recorder import (
+    Recorder,
+    RecorderSettings,
+    RingSettings,
+    TrafficSettings,
+    TriggerSettings,
+    default_folder,
+)
+from podcam.trigger import DEFAULT_CLASSES, classes_for
+
+_EXAMPLES = """\
+examples:
+  podcam record --port 5432 --host db.example       # until Ctrl-C; failures are kept as clips
+  podcam record --netns 4711 --ring 4x25MB          # a container, by the id of one of its processes
+  podcam record --port 443 --payload 64 --for 8h    # 64 bytes of payload per packet, for a working day
+  podcam record -- ./integration-tests              # while a command runs; ends with the command's code
+
+What fails is told as it happens. `podcam clip` keeps what just happened from another terminal, `podcam clips`
+lists what was kept, `podcam diagnose CLIP` says what it shows.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    parser.description = "Record packets into a bounded ring, and keep a clip when a connection fails."
+    parser.usage = "podcam record [OPTION…] [-- COMMAND…]"
+    parser.epilog = _EXAMPLES
+    _add_where(parser.add_argument_group("where"))
+    _add_which(parser.add_argument_group("which packets"))
+    _add_how_much(parser.add_argument_group("how much is kept"))
+    _add_trigger(parser.add_argument_group("what triggers a clip"))
+    parser.add_argument("--json", action="store_true", help="one event per line on standard output")
+    parser.add_argument("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+
+
+def _add_where(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--netns",
+        action="append",
+        default=[],
+        metavar="NAME|PATH|PID",
+        help="a network namespace to record; repeatable (default: the one of this command)",
+    )
+    group.add_argument(
+        "--interface",
+        action="append",
+        default=[],
+        metavar="NAME|any",
+        help="record this interface only; repeatable (default: any, later ones too)",
+    )
+
+
+def _add_which(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--host",
+        action="append",
+        default=[],
+        metavar="NAME|IP|CIDR",
+        help="from or to this host; repeatable. A name with --port narrows what triggers a clip, not what "
+        "is recorded, so that a new address of it loses nothing",
+    )
+    group.add_argument(
+        "--port",
+        action="append",
+        default=[],
+        type=arguments.port,
+        metavar="N",
+        help="from or to this port; repeatable",
+    )
+    group.add_argument(
+        "--narrow",
+        action="store_true",
+        help="let the kernel's filter follow the hosts' names even with --port",
+    )
+    group.add_argument("--bpf", metavar="EXPR", help="and only what this filter in libpcap's language passes")
+    group.add_argument(
+        "--payload",
+        type=arguments.count,
+        metavar="N",
+        help="keep N bytes after the TCP or UDP header (default: all)",
+    )
+    group.add_argument(
+        "--snaplen",
+        type=arguments.count,
+        default=262_144,
+        metavar="N",
+        help="keep N bytes per packet (default: %(default)s)",
+    )
+
+
+def _add_how_much(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--ring",
+        type=arguments.ring_size,
+        default="10x100MB",
+        metavar="NxSIZE",
+        help="segments times their size, per namespace (default: %(default)s)",
+    )
+    group.add_argument(
+        "--memory",
+        type=arguments.size,
+        default="128MiB",
+        metavar="SIZE",
+        help="for the kernel's rings of all namespaces together (default: %(default)s)",
+    )
+    group.add_argument(
+        "--dir",
+        type=Path,
+        default=default_folder(),
+        metavar="DIR",
+        help="where rings and clips lie (default: %(default)s)",
+    )
+    group.add_argument(
+        "--clips",
+        type=arguments.size,
+        default="4GB",
+        metavar="SIZE",
+        help="for all clips; the oldest that are not pinned go first (default: %(default)s)",
+    )
+    group.add_argument(
+        "--write-budget",
+        type=arguments.rate,
+        metavar="RATE",
+        help="keep headers only while more than this would be written, as in 20MB/s (default: no limit)",
+    )
+    group.add_argument(
+        "--for",
+        dest="duration_ns",
+        type=arguments.duration,
+        metavar="TIME",
+        help="stop after this time, as in 8h (default: on Ctrl-C)",
+    )
+
+
+def _add_trigger(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--on",
+        action="append",
+        default=[],
+        metavar="CLASS|VERDICT|none",
+        help="keep a clip on this kind of failure; repeatable "
+        f"(default: {', '.join(sorted(DEFAULT_CLASSES))})",
+    )
+    group.add_argument(
+        "--before",
+        type=arguments.duration,
+        default="60s",
+        metavar="TIME",
+        help="how far a clip reaches back (default: %(default)s)",
+    )
+    group.add_argument(
+        "--after",
+        type=arguments.duration,
+        default="10s",
+        metavar="TIME",
+        help="how long a clip goes on after a failure (default: %(default)s)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Record until told to stop, until the time is over, or until the command ends."""
+    command = args.command[1:] if args.command[:1] == ["--"] else args.command
+    if args.command[:1] not in ([], ["--"]):
+        raise UsageError(f"what is {args.command[0]!r}? A command to record comes after --")
+    if args.command and not command:
+        raise UsageError("there is no command after --")
+    reporter: Reporter = JsonLines() if args.json else LiveLine() if sys.stderr.isatty() else PlainLines()
+    recorder = Recorder(_settings(args), reporter.event)
+    try:
+        return recorder.run(duration_ns=args.duration_ns, command=command)
+    finally:
+        reporter.close()
+
+
+def _settings(args: argparse.Namespace) -> RecorderSettings:
+    networks, names = _hosts(args.host)
+    return RecorderSettings(
+        folder=args.dir,
+        namespaces=tuple(args.netns),
+        traffic=TrafficSettings(
+            interfaces=() if "any" in args.interface else tuple(args.interface),
+            networks=networks,
+            names=names,
+            ports=tuple(args.port),
+            narrow=args.narrow,
+            expression=args.bpf,
+            payload_bytes=args.payload,
+            snaplen=args.snaplen,
+        ),
+        ring=RingSettings(args.ring.segments, args.ring.segment_bytes),
+        trigger=_trigger(args),
+        kernel_memory_bytes=args.memory,
+        clips_bytes=args.clips,
+        write_bytes_per_second=args.write_budget,
+    )
+
+
+def _hosts(given: list[str]) -> tuple[tuple[Network, ...], tuple[str, ...]]:
+    """Addresses and networks, and names."""
+    networks: list[Network] = []
+    names: list[str] = []
+    for host in given:
+        try:
+            networks.append(ipaddress.ip_network(host, strict=False))
+        except ValueError:
+            if "/" in host or not host:
+                raise UsageError(f"--host {host}: not an address, a network (10.0.0.0/8) or a name") from None
+            names.append(host)
+    return tuple(networks), tuple(names)
+
+
+def _trigger(args: argparse.Namespace) -> TriggerSettings:
+    if not args.on:
+        return TriggerSettings(DEFAULT_CLASSES, before_ns=args.before, after_ns=args.after)
+    if "none" in args.on and set(args.on) != {"none"}:
+        raise UsageError("--on none cannot stand beside another --on")
+    named = frozenset().union(*(classes_for(name) for name in args.on if name != "none"))
+    return TriggerSettings(named, exempt_habits=False, before_ns=args.before, after_ns=args.after)

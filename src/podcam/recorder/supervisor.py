@@ -1,0 +1,517 @@
+"""The supervisor: opens the sockets, starts writer and detector, and keeps both doing what was asked.
+
+It answers to the user (events, the control socket, signals), to names that change and disks that are slow,
+and to the death of its helpers. No packet passes through it, so that it may be slow.
+"""
+
+import functools
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import astuple
+from typing import Any
+
+from podcam.capture import geometry_for
+from podcam.clip import ClipStore
+from podcam.errors import CaptureError, PodcamError
+from podcam.model.failure import counts_from_json, failure_from_json
+from podcam.model.point import Window
+from podcam.recorder.channel import Message
+from podcam.recorder.clips import Clips
+from podcam.recorder.command import Command, check_command
+from podcam.recorder.control import ControlConnection, ControlServer
+from podcam.recorder.detection import Detection
+from podcam.recorder.folder import RecorderFolder
+from podcam.recorder.names import BackgroundLookup, resolve
+from podcam.recorder.points import Learned, WatchedPoint, find_namespaces, networks_of
+from podcam.recorder.process import Child
+from podcam.recorder.resting import complete_left_open
+from podcam.recorder.settings import SECOND_NS, RecorderSettings
+from podcam.recorder.write_budget import WriteBudget
+from podcam.recorder.writer import Writer
+from podcam.trigger import Keeper, Policy
+
+Event = dict[str, Any]
+"""One line of `podcam record --json`: `event`, `time_ns`, `point`, and what belongs to that event."""
+
+_START_SECONDS = 30.0
+_STOP_SECONDS = 60.0
+_TIME_SECONDS = 1.0
+_LOOKUP_SECONDS = 300.0
+"""A name for which no answer came by for so long is looked up."""
+_MOST_DEATHS = 5
+_DEATHS_SECONDS = 60.0
+"""A helper that dies more often within this time is not started again."""
+
+
+class Recorder:
+    """Records until told to stop.
+
+    `observe` is called with each event; it may be slow, as packets do not wait for it.
+    """
+
+    def __init__(self, settings: RecorderSettings, observe: Callable[[Event], None]) -> None:
+        self._settings = settings
+        self._observe = observe
+        self._folder = RecorderFolder(settings.folder)
+        self._selector = selectors.DefaultSelector()
+        self._points: dict[str, WatchedPoint] = {}
+        self._written: dict[str, tuple[int, int, int, int, int, int | None]] = {}
+        self._connections: dict[str, int] = {}
+        self._failures: dict[str, int] = {}
+        self._not_seen: dict[str, int] = {}
+        self._resolved: dict[str, frozenset[str]] = {}
+        self._addresses: frozenset[str] = frozenset()
+        """Of all followed names, those included that they had before: their packets are in the ring."""
+        self._deaths: list[float] = []
+        self._why_failed = ""
+        self._stopping = False
+        self._running: set[str] = set()
+        self._budget = (
+            WriteBudget(settings.write_bytes_per_second) if settings.write_bytes_per_second else None
+        )
+        self._measured_seconds = time.monotonic()
+        self._clips = Clips(
+            ClipStore(self._folder.clips),
+            settings.clips_bytes,
+            Keeper(before_ns=settings.trigger.before_ns, after_ns=settings.trigger.after_ns),
+            source=lambda point: self._points[point].source(),
+            freeze=self._freeze,
+            tell=self._tell,
+        )
+
+    @property
+    def _detecting(self) -> bool:
+        return bool(self._settings.trigger.on or self._settings.traffic.names)
+
+    def run(self, *, duration_ns: int | None = None, command: Sequence[str] = ()) -> int:
+        """Record until SIGINT, SIGTERM or SIGHUP, for so long, or while the command runs.
+
+        Returns:
+            The command's exit code (128 and the signal's number where one ended it), 0 without a command.
+
+        Raises:
+            PodcamError: recording cannot begin, or cannot go on.
+        """
+        if command:
+            check_command(command)
+        self._start()
+        try:
+            ends = None if duration_ns is None else time.monotonic() + duration_ns / SECOND_NS
+            code = self._loop(ends, Command(command) if command else None)
+        finally:
+            self._stop()
+        return code
+
+    # --- start ---
+
+    def _start(self) -> None:
+        settings = self._settings
+        namespaces = find_namespaces(settings.namespaces)
+        shape = geometry_for(settings.kernel_memory_bytes, len(namespaces))
+        settings.check(shape.block_bytes)
+        self._resolved = {name: resolve(name) for name in settings.traffic.names}
+        self._addresses = frozenset().union(*self._resolved.values())
+        for namespace in namespaces:
+            point = WatchedPoint(namespace, settings.traffic, self._hosts(), shape, detecting=self._detecting)
+            self._points[point.name] = point
+        self._folder.create()
+        self._lock = self._folder.lock()
+        for clip in complete_left_open(self._folder):
+            self._tell(
+                "warning", None, text=f"the last recorder left {clip.path} open: completed as far as it goes"
+            )
+        self._listen_for_signals()
+        self._start_writer(gap=None)
+        if self._detecting:
+            self._start_detector()
+        self._await_points()
+        for point in self._points.values():
+            self._selector.register(
+                point.links, selectors.EVENT_READ, functools.partial(self._links_changed, point)
+            )
+            self._tell("started", point.name, **self._description(point))
+            self._tell("filter", point.name, **point.filter())
+        self._lookup = BackgroundLookup()
+        self._looked_up_seconds = time.monotonic()
+        self._selector.register(self._lookup, selectors.EVENT_READ, self._looked_up)
+        self._control = ControlServer(self._folder.path)
+        self._selector.register(self._control, selectors.EVENT_READ, self._accept)
+
+    def _description(self, point: WatchedPoint) -> Event:
+        ring = self._settings.ring
+        return {
+            "dir": str(self._folder.path),
+            "ring_limit_bytes": ring.limit_bytes,
+            "kernel_ring_bytes": point.shape.ring_bytes,
+            "block_timeout_ms": point.shape.retire_ms,
+            "on": sorted(self._settings.trigger.on),
+        }
+
+    def _listen_for_signals(self) -> None:
+        reading, writing = socket.socketpair()
+        writing.setblocking(False)
+        signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+        self._wakeup = (reading, writing)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda _number, _frame: None)
+        self._selector.register(reading, selectors.EVENT_READ, self._signalled)
+
+    def _start_writer(self, gap: str | None) -> None:
+        self._writer = self._begin("writer", lambda channel: Writer(channel).run(), self._writer_says)
+        for point in self._points.values():
+            message = {
+                "do": "add",
+                "point": point.name,
+                "folder": str(self._folder.ring(point.name)),
+                "limit_bytes": self._settings.ring.limit_bytes,
+                "segment_bytes": self._settings.ring.segment_bytes,
+                "shape": astuple(point.shape),
+                "source": point.source(),
+                "gap": gap,
+            }
+            self._writer.channel.send(message, [point.ring.fileno()])
+
+    def _start_detector(self) -> None:
+        settings = self._settings
+        policy = Policy(classes=settings.trigger.on, exempt_habits=settings.trigger.exempt_habits)
+        networks, names = settings.traffic.networks, settings.traffic.names
+        self._detector = self._begin(
+            "detector", lambda channel: Detection(channel, policy, networks, names).run(), self._detector_says
+        )
+        for name, addresses in self._resolved.items():
+            self._detector.channel.send({"do": "learn", "name": name, "addresses": sorted(addresses)})
+        for point in self._points.values():
+            if point.control is not None:
+                self._detector.channel.send({"do": "add", "point": point.name}, [point.control.fileno()])
+
+    def _begin(self, name: str, main: Callable[[Any], None], says: Callable[[Message], None]) -> Child:
+        child = Child(name, main)
+        self._running.add(name)
+        self._selector.register(
+            child.channel, selectors.EVENT_READ, functools.partial(self._hear, child, says)
+        )
+        self._selector.register(child.pidfd, selectors.EVENT_READ, functools.partial(self._died, child))
+        return child
+
+    def _await_points(self) -> None:
+        """Until the writer has opened every ring."""
+        deadline = time.monotonic() + _START_SECONDS
+        while len(self._written) < len(self._points):
+            if time.monotonic() > deadline:
+                raise PodcamError("the writer did not start in time: is the machine or its disk overloaded?")
+            self._handle_events(0.5)
+
+    # --- the loop ---
+
+    def _loop(self, ends: float | None, command: Command | None) -> int:
+        if command is not None:
+            self._selector.register(command.pidfd, selectors.EVENT_READ, command.ended)
+        while not self._stopping:
+            now = time.monotonic()
+            if ends is not None and now >= ends:
+                break
+            if command is not None and command.code is not None:
+                return command.code
+            self._handle_events(_TIME_SECONDS if ends is None else min(_TIME_SECONDS, ends - now))
+            self._keep_time()
+        return 0 if command is None else command.finish()
+
+    def _handle_events(self, timeout_seconds: float) -> None:
+        for key, _events in self._selector.select(timeout_seconds):
+            key.data()
+
+    def _keep_time(self) -> None:
+        if self._clips.keep_time(time.time_ns()):
+            self._ask_counts()
+        names, now = self._settings.traffic.names, time.monotonic()
+        if names and now - self._looked_up_seconds > _LOOKUP_SECONDS:
+            self._looked_up_seconds = now
+            self._lookup.start(names)
+
+    def _signalled(self) -> None:
+        self._wakeup[0].recv(64)
+        self._stopping = True
+
+    # --- helpers that talk, and helpers that die ---
+
+    def _hear(self, child: Child, says: Callable[[Message], None]) -> None:
+        received = child.channel.receive()
+        if received is None:
+            self._selector.unregister(child.channel)
+        else:
+            says(received[0])
+
+    def _died(self, child: Child) -> None:
+        """A helper ended: while recording, it is started again; its sockets have kept what came meanwhile."""
+        self._selector.unregister(child.pidfd)
+        while child.channel in self._selector.get_map():
+            self._selector.get_key(child.channel).data()
+        code = child.ended(0.0)
+        child.close()
+        self._running.discard(child.name)
+        if self._stopping:
+            return
+        why = self._why_failed or (f"killed by signal {-code}" if code and code < 0 else f"exit code {code}")
+        now = time.monotonic()
+        self._deaths = [death for death in self._deaths if now - death < _DEATHS_SECONDS] + [now]
+        if len(self._deaths) > _MOST_DEATHS:
+            raise PodcamError(f"the {child.name} ended again and again ({why}): recording cannot go on")
+        self._tell("warning", None, text=f"the {child.name} ended ({why}) and was started again")
+        if child.name == "writer":
+            self._why_failed = ""
+            for point in self._points.values():
+                point.resized()
+            self._start_writer(gap=f"the writer ended: {why}")
+            self._clips.request_again()
+        else:
+            self._start_detector()
+
+    def _writer_says(self, message: Message) -> None:
+        match message["is"]:
+            case "added":
+                self._written.setdefault(message["point"], (0, 0, 0, 0, 0, None))
+            case "refused":
+                error = PodcamError(message["why"])
+                error.exit_code = message["code"]
+                raise error
+            case "status":
+                self._take_status(message["points"])
+            case "filling" | "quiet" as wish:
+                self._resize(self._points[message["point"]], grow=wish == "filling")
+            case "replaced":
+                self._points[message["point"]].resized()
+            case "part":
+                self._clips.part(message)
+            case "frozen":
+                self._clips.frozen(message["clip"], time.time_ns(), ended=message["ended"])
+            case "warning":
+                self._tell("warning", message["point"], text=message["text"])
+            case "failed":
+                self._why_failed = message["why"]
+            case unknown:
+                raise ValueError(f"a message that the supervisor does not know: {unknown}")
+
+    def _detector_says(self, message: Message) -> None:
+        match message["is"]:
+            case "failure":
+                self._failed(message)
+            case "status":
+                for point, (connections, not_seen) in message["points"].items():
+                    self._connections[point] = connections
+                    self._not_seen[point] = not_seen
+            case "counts":
+                servers = tuple(map(counts_from_json, message["servers"]))
+                self._clips.counted(message["point"], servers)
+            case "addresses":
+                self._names_moved(message["name"], frozenset(message["addresses"]), message["learned_ns"])
+            case unknown:
+                raise ValueError(f"a message that the supervisor does not know: {unknown}")
+
+    # --- what is told ---
+
+    def _tell(self, event: str, point: str | None, **fields: Any) -> None:
+        self._observe({"event": event, "time_ns": time.time_ns(), "point": point, **fields})
+
+    def _take_status(self, points: dict[str, list[Any]]) -> None:
+        before = self._written
+        self._written = {name: tuple(values) for name, values in points.items()}
+        if not self._stopping:
+            for name in self._points:
+                self._tell("status", name, **self._totals(name))
+            self._keep_write_budget({name: v[1] - before[name][1] for name, v in self._written.items()})
+
+    def _totals(self, name: str) -> Event:
+        packets, written_bytes, dropped, freezes, ring_bytes, oldest_ns = self._written[name]
+        return {
+            "packets": packets,
+            "bytes": written_bytes,
+            "dropped": dropped,
+            "freezes": freezes,
+            "ring_bytes": ring_bytes,
+            "oldest_ns": oldest_ns,
+            "connections": self._connections.get(name, 0) if self._detecting else None,
+            "failures": self._failures.get(name, 0) if self._detecting else None,
+            "control_dropped": self._not_seen.get(name, 0) if self._detecting else None,
+            "clips": self._clips.kept,
+        }
+
+    def _failed(self, message: Message) -> None:
+        name, failure = message["point"], failure_from_json(message["failure"])
+        self._failures[name] = self._failures.get(name, 0) + 1
+        self._tell(
+            "failure",
+            name,
+            failure_class=failure.failure_class,
+            client={"ip": failure.client.ip, "port": failure.client.port},
+            server={"ip": failure.server.ip, "port": failure.server.port},
+            by=failure.by,
+            start_ns=failure.start_ns,
+            failed_ns=failure.time_ns,
+            client_bytes=failure.client_bytes,
+            client_acked=failure.client_acked,
+            server_bytes=failure.server_bytes,
+            server_acked=failure.server_acked,
+            text=failure.sentence(),
+        )
+        server = counts_from_json(message["server"]) if message["server"] else None
+        self._ask_counts()
+        self._clips.failed(name, failure, server, time.time_ns())
+
+    # --- clips ---
+
+    def _freeze(self, request: Message) -> None:
+        self._writer.channel.send(request)
+
+    def _ask_counts(self) -> None:
+        if self._detecting and "detector" in self._running:
+            self._detector.channel.send({"do": "count"})
+
+    def _accept(self) -> None:
+        connection = self._control.accept()
+        if connection is not None:
+            self._selector.register(
+                connection, selectors.EVENT_READ, functools.partial(self._serve, connection)
+            )
+
+    def _serve(self, connection: ControlConnection) -> None:
+        try:
+            request = connection.request()
+        except EOFError:
+            self._hang_up(connection)
+            return
+        if request is None:
+            return
+        self._selector.unregister(connection)
+
+        def answer(message: Message) -> None:
+            connection.answer(message)
+            connection.close()
+
+        match request:
+            case {"verb": "clip", "last_ns": int(last_ns), "reason": str(reason)}:
+                now_ns = time.time_ns()
+                point = next(iter(self._points))
+                self._ask_counts()
+                self._clips.asked(point, Window(now_ns - last_ns, now_ns), reason, now_ns, answer)
+            case _:
+                answer({"error": "the recorder does not know this request: is it of another version?"})
+
+    def _hang_up(self, connection: ControlConnection) -> None:
+        self._selector.unregister(connection)
+        connection.close()
+
+    # --- what changes while recording ---
+
+    def _links_changed(self, point: WatchedPoint) -> None:
+        if point.links.update():
+            self._apply(point)
+
+    def _apply(self, point: WatchedPoint) -> None:
+        """Filter by what is now known, and have it noted in the segments."""
+        point.refilter()
+        self._note_source(point)
+
+    def _note_source(self, point: WatchedPoint) -> None:
+        self._writer.channel.send(
+            {"do": "source", "point": point.name, "source": point.source(), "cut": point.cut}
+        )
+        self._tell("filter", point.name, **point.filter())
+
+    def _resize(self, point: WatchedPoint, *, grow: bool) -> None:
+        shape = point.shape.doubled() if grow else point.base
+        if shape is None or shape == point.shape or point.resizing is not None:
+            return
+        if grow and self._kernel_bytes() + shape.ring_bytes > self._settings.kernel_memory_bytes:
+            return
+        try:
+            successor = point.open_successor(shape)
+        except PodcamError as error:
+            self._tell("warning", point.name, text=str(error))
+            return
+        self._writer.channel.send(
+            {"do": "replace", "point": point.name, "shape": astuple(shape)}, [successor.fileno()]
+        )
+
+    def _kernel_bytes(self) -> int:
+        """What the kernel's rings take; while one is replaced, both count."""
+        return sum(point.shape.ring_bytes for point in self._points.values())
+
+    def _keep_write_budget(self, written: dict[str, int]) -> None:
+        now = time.monotonic()
+        seconds, self._measured_seconds = now - self._measured_seconds, now
+        if self._budget is None or seconds <= 0:
+            return
+        cut, restored = self._budget.measured(written, seconds, time.time_ns())
+        for name in cut | restored:
+            point = self._points[name]
+            point.cut = name in cut
+            self._apply(point)
+        if cut:
+            self._tell(
+                "warning",
+                None,
+                text=f"over the write budget: only headers are kept of {', '.join(sorted(cut))}",
+            )
+        if restored:
+            self._tell(
+                "warning",
+                None,
+                text=f"within the write budget again: whole packets of {', '.join(sorted(restored))}",
+            )
+
+    def _hosts(self) -> frozenset[Any]:
+        return frozenset(self._settings.traffic.networks) | networks_of(self._addresses)
+
+    def _looked_up(self) -> None:
+        for name, addresses in self._lookup.take():
+            if self._detecting:
+                message = {"do": "learn", "name": name, "addresses": sorted(addresses)}
+                self._detector.channel.send(message)
+
+    def _names_moved(self, name: str | None, addresses: frozenset[str], learned_ns: int) -> None:
+        new = addresses - self._addresses
+        self._addresses = addresses
+        self._looked_up_seconds = time.monotonic()
+        if not self._settings.traffic.filter_follows_names:
+            return
+        for point in self._points.values():
+            try:
+                point.follow(self._hosts())
+            except CaptureError as error:
+                self._tell("warning", point.name, text=f"{error}: the filter stays as it was")
+                self._forget_addresses()
+                continue
+            swapped_ns = time.time_ns()
+            if name is not None:
+                point.learned += tuple(
+                    Learned(name, address, learned_ns, swapped_ns) for address in sorted(new)
+                )
+            self._note_source(point)
+
+    def _forget_addresses(self) -> None:
+        """Let the detector drop the addresses whose packets no ring holds any more."""
+        oldest = [values[5] for values in self._written.values() if values[5] is not None]
+        if oldest:
+            self._detector.channel.send({"do": "forget", "before_ns": min(oldest)})
+
+    # --- stop ---
+
+    def _stop(self) -> None:
+        """End the helpers, which takes one block timeout, then complete what is open."""
+        self._stopping = True
+        deadline = time.monotonic() + _STOP_SECONDS
+        for name in ("detector", "writer"):
+            if name in self._running:
+                child = self._detector if name == "detector" else self._writer
+                child.channel.send({"do": "stop"})
+            while name in self._running and time.monotonic() < deadline:
+                self._handle_events(0.5)
+        for point in self._points.values():
+            if point.name in self._written:
+                self._tell("stopped", point.name, **self._totals(point.name))
+            point.close()
+        if hasattr(self, "_control"):
+            self._control.close()
