@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from podcam.capture import filters
 from podcam.capture._libc import bind_to_every_interface, recvmmsg
 from podcam.capture.filters import Program
-from podcam.capture.layers import PACKET_OUTGOING, VLAN_PROTOCOLS
+from podcam.capture.layers import ARPHRD_ETHER, ARPHRD_LOOPBACK, ETHERNET_BYTES, VLAN_PROTOCOLS
 from podcam.capture.netns import Namespace
 from podcam.capture.programs import DNS_SNAPLEN
 from podcam.capture.rings import SOL_PACKET, open_packet_socket
@@ -24,8 +24,9 @@ _STATISTICS = struct.Struct("=II")  # struct tpacket_stats
 _SO_RCVBUFFORCE, _SO_TIMESTAMPNS = 33, 35  # asm-generic/socket.h
 
 # A slot takes one packet: its struct sockaddr_ll, its time stamp as a control message (struct cmsghdr and
-# struct timespec, cmsg(3)), its bytes. From the slot: protocol, interface, hardware type, packet type, s, ns.
-_SLOT = struct.Struct("=2xHiHB21x16xqq")
+# struct timespec, cmsg(3)), its bytes. Read from it: interface, hardware type, packet type, s, ns, EtherType
+# (where it has an Ethernet header).
+_SLOT = struct.Struct("=4xiHB21x16xqq12xH")
 _NAME_BYTES, _CONTROL_OFFSET, _CONTROL_BYTES, _DATA_OFFSET = 20, 32, 32, 64
 _SLOT_BYTES = _DATA_OFFSET + DNS_SNAPLEN
 _SLOTS = 64
@@ -36,6 +37,7 @@ _IOVEC = struct.Struct("@PN")
 
 _TAGGED = frozenset(map(socket.htons, VLAN_PROTOCOLS))
 _TAGS = tuple(protocol.to_bytes(2) for protocol in VLAN_PROTOCOLS)
+_WITH_ETHERNET_HEADER = frozenset((ARPHRD_ETHER, ARPHRD_LOOPBACK))
 
 ControlPacket = tuple[int, int, int, int, bytes]
 """Time in ns since 1970 UTC, ARPHRD_* hardware type, PACKET_* type (4 is outgoing), interface index, and the
@@ -53,7 +55,7 @@ def open_control_socket(
         RightsError: packet sockets, or entering the namespace, are not permitted.
         CaptureError: the namespace is gone, or the kernel refuses the filter.
     """
-    sock = open_packet_socket(namespace, socket.SOCK_DGRAM)
+    sock = open_packet_socket(namespace, socket.SOCK_RAW)
     try:
         filters.attach(sock, program)
         sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
@@ -123,11 +125,14 @@ class ControlReader:
         self._messages[: count * _MESSAGE.size] = self._pristine[: count * _MESSAGE.size]
         start = 0
         for length in lengths:
-            protocol, interface, hardware_type, packet_type, seconds, ns = unpack(slots, start)
-            data = start + _DATA_OFFSET
-            packet = slots[data : data + length]
-            if protocol in _TAGGED and packet_type != PACKET_OUTGOING:
-                packet = _untagged(packet)
+            interface, hardware_type, packet_type, seconds, ns, ethertype = unpack(slots, start)
+            end = start + _DATA_OFFSET + length
+            if hardware_type not in _WITH_ETHERNET_HEADER:
+                packet = slots[start + _DATA_OFFSET : end]
+            else:
+                packet = slots[start + _DATA_OFFSET + ETHERNET_BYTES : end]
+                if ethertype in _TAGGED:
+                    packet = _untagged(packet)
             yield seconds * 1_000_000_000 + ns, hardware_type, packet_type, interface, packet
             start += _SLOT_BYTES
 
@@ -144,7 +149,7 @@ def _address(buffer: bytearray | mmap.mmap) -> int:
 
 
 def _untagged(packet: bytes) -> bytes:
-    """Take off the VLAN tags in front of a network header: the outermost was in the link header."""
+    """Take off the VLAN tags that stand between an Ethernet header and the network header."""
     offset = 4
     while packet[offset - 2 : offset] in _TAGS:
         offset += 4

@@ -13,12 +13,14 @@ from typing import assert_never
 
 from podcam.capture import filters as bpf
 from podcam.capture.filters import Assembler, Label, Program, emit_search
+from podcam.capture.libpcap import compile_expression
 from podcam.capture.traffic import Network, Traffic
 
 ARPHRD_ETHER = 1  # linux/if_arp.h
 ARPHRD_LOOPBACK = 772
 PACKET_OUTGOING = 4  # linux/if_packet.h
 VLAN_PROTOCOLS = (0x8100, 0x88A8)  # linux/if_ether.h
+ETHERNET_BYTES = 14
 
 _ETH_P_IP, _ETH_P_IPV6 = 0x0800, 0x86DD
 _VLAN_TAG_BYTES, _VLAN_TAGS_FOLLOWED = 4, 2
@@ -72,21 +74,46 @@ class PacketFilter:
             emit_search(self.code, self.traffic.interfaces, chosen, self.drop)
             self.code.place(chosen)
 
-    def dispatch(self) -> None:
-        """By the EtherType in A and the beginning of the network layer in X."""
-        self.code.jump_if(bpf.JEQ, _ETH_P_IP, self.ipv4)
-        self.code.jump_if(bpf.JEQ, _ETH_P_IPV6, self.ipv6, self.not_ip)
+    def require_expression(self, expression: str) -> None:
+        """Drop a packet for which the expression does not hold. Uses X and the scratch memory."""
+        ethernet, raw = compile_expression(expression)
+        code, frames, holds = self.code, Label("expression on frames"), Label("expression holds")
+        self.jump_if_ethernet(frames)
+        code.append(raw, kept=holds, dropped=self.drop)
+        code.place(frames)
+        code.append(ethernet, kept=holds, dropped=self.drop)
+        code.place(holds)
 
-    def skip_vlan_tags(self, base: int) -> None:
-        """With the EtherType in A that stands before `base`: leave both as they are behind the tags."""
+    def link_layer(self) -> None:
+        """From the beginning to the network layer: X there, and on to IPv4, IPv6, or neither."""
+        code, frames, dispatch = self.code, Label("Ethernet"), Label("dispatch")
+        self.jump_if_ethernet(frames)
+        code.emit(bpf.LDX | bpf.IMM, bpf.NETWORK_HEADER)
+        self.load_ancillary(bpf.AD_PROTOCOL)
+        code.jump(dispatch)
+        code.place(frames)
+        code.emit(bpf.LD | bpf.ABS | bpf.H, ETHERNET_BYTES - 2)
+        self.skip_vlan_tags()
+        code.place(dispatch)
+        code.jump_if(bpf.JEQ, _ETH_P_IP, self.ipv4)
+        code.jump_if(bpf.JEQ, _ETH_P_IPV6, self.ipv6, self.not_ip)
+
+    def jump_if_ethernet(self, frames: Label) -> None:
+        """Loopback carries Ethernet headers too."""
+        self.load_ancillary(bpf.AD_HARDWARE_TYPE)
+        self.code.jump_if(bpf.JEQ, ARPHRD_ETHER, frames)
+        self.code.jump_if(bpf.JEQ, ARPHRD_LOOPBACK, frames)
+
+    def skip_vlan_tags(self) -> None:
+        """With the first EtherType in A: leave there the one behind the tags, and in X what follows it."""
         code, untagged = self.code, Label("behind VLAN tags")
-        code.emit(bpf.LDX | bpf.IMM, base)
+        code.emit(bpf.LDX | bpf.IMM, ETHERNET_BYTES)
         for tag in range(1, _VLAN_TAGS_FOLLOWED + 1):
             tagged = Label(f"VLAN tag {tag}")
             code.jump_if(bpf.JEQ, VLAN_PROTOCOLS[0], tagged)
             code.jump_if(bpf.JEQ, VLAN_PROTOCOLS[1], tagged, untagged)
             code.place(tagged)
-            behind = base + tag * _VLAN_TAG_BYTES
+            behind = ETHERNET_BYTES + tag * _VLAN_TAG_BYTES
             code.emit(bpf.LDX | bpf.IMM, behind)
             code.emit(bpf.LD | bpf.ABS | bpf.H, behind - 2)
         code.place(untagged)

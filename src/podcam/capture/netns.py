@@ -209,7 +209,8 @@ def _make_and_pass(
     try:
         setns(owner, CLONE_NEWUSER)
         setns(net, CLONE_NEWNET)
-        socket.send_fds(channel, [b"made"], [make_socket().fileno()])
+        with make_socket() as made:
+            socket.send_fds(channel, [b"made"], [made.fileno()])
     except (OSError, PodcamError) as error:
         channel.sendall(str(error).encode()[:4000])
     finally:

@@ -3,21 +3,16 @@
 from podcam.capture import filters as bpf
 from podcam.capture.filters import Label, Program, emit_search
 from podcam.capture.layers import (
-    ARPHRD_ETHER,
-    ARPHRD_LOOPBACK,
-    PACKET_OUTGOING,
     PROTOCOL,
-    VLAN_PROTOCOLS,
     PacketFilter,
 )
-from podcam.capture.libpcap import compile_expression
 from podcam.capture.traffic import Traffic
 
-CONTROL_SNAPLEN = 192
-"""Bytes kept of a control packet: enough for IPv6, ICMPv6, and the quoted IPv6 and TCP headers."""
+CONTROL_SNAPLEN = 224
+"""Bytes kept of a control packet: enough for Ethernet with tags, IPv6 with extensions, ICMPv6, and the quoted
+IPv6 and TCP headers."""
 DNS_SNAPLEN = 4096
 
-_ETHERNET_BYTES = 14
 _ICMP, _TCP, _UDP, _ICMPV6, _SCTP = 1, 6, 17, 58, 132
 _ICMP_ERRORS = (3, 4, 5, 11, 12)  # unreachable, source quench, redirect, time exceeded, parameter problem
 _ICMPV6_ERROR_LAST = 4
@@ -36,7 +31,7 @@ def recording_program(traffic: Traffic) -> Program:
 
 
 def control_program(traffic: Traffic, *, dns: bool = False) -> Program:
-    """Build the program for the detector: a SOCK_DGRAM socket, whose packets begin at the network header.
+    """Build the program for the detector: as for a ring, but for what tells of connections only.
 
     It keeps TCP packets with SYN, FIN or RST of the chosen traffic, ICMP errors that quote TCP with a chosen
     port, and with `dns` the answers of every name server.
@@ -66,31 +61,6 @@ class _Recording(PacketFilter):
             code.place(self.not_ip)
             code.jump(self.whole if everything else self.drop)
         return self.returns(traffic.snaplen)
-
-    def require_expression(self, expression: str) -> None:
-        ethernet, raw = compile_expression(expression)
-        code, frames, holds = self.code, Label("expression on frames"), Label("expression holds")
-        self.load_ancillary(bpf.AD_HARDWARE_TYPE)
-        code.jump_if(bpf.JEQ, ARPHRD_ETHER, frames)
-        code.jump_if(bpf.JEQ, ARPHRD_LOOPBACK, frames)
-        code.append(raw, kept=holds, dropped=self.drop)
-        code.place(frames)
-        code.append(ethernet, kept=holds, dropped=self.drop)
-        code.place(holds)
-
-    def link_layer(self) -> None:
-        code, frames, dispatch = self.code, Label("Ethernet"), Label("dispatch")
-        self.load_ancillary(bpf.AD_HARDWARE_TYPE)
-        code.jump_if(bpf.JEQ, ARPHRD_ETHER, frames)
-        code.jump_if(bpf.JEQ, ARPHRD_LOOPBACK, frames)
-        code.emit(bpf.LDX | bpf.IMM, bpf.NETWORK_HEADER)
-        self.load_ancillary(bpf.AD_PROTOCOL)
-        code.jump(dispatch)
-        code.place(frames)
-        code.emit(bpf.LD | bpf.ABS | bpf.H, _ETHERNET_BYTES - 2)
-        self.skip_vlan_tags(_ETHERNET_BYTES)
-        code.place(dispatch)
-        self.dispatch()
 
     def choose(self) -> None:
         """With X at the transport header: drop what was not asked for; ICMP errors are never dropped."""
@@ -158,35 +128,13 @@ class _Control(PacketFilter):
     def assemble(self) -> Program:
         self.once_per_packet()
         self.chosen_interfaces()
-        self.network_layer()
+        self.link_layer()
         self.internet_layer()
         self.choose()
         self.code.place(self.fragment)
         self.code.place(self.not_ip)
         self.code.jump(self.drop)
         return self.returns(CONTROL_SNAPLEN)
-
-    def network_layer(self) -> None:
-        """The packet begins at its network header, or at inner VLAN tags, which the kernel leaves on."""
-        code, dispatch, outgoing = self.code, Label("dispatch"), Label("tagged, going out")
-        self.load_ancillary(bpf.AD_PROTOCOL)
-        tagged = Label("tagged")
-        code.emit(bpf.LDX | bpf.IMM, 0)
-        code.jump_if(bpf.JEQ, VLAN_PROTOCOLS[0], tagged)
-        code.jump_if(bpf.JEQ, VLAN_PROTOCOLS[1], tagged, dispatch)
-        code.place(tagged)
-        self.load_ancillary(bpf.AD_PACKET_TYPE)
-        code.jump_if(bpf.JEQ, PACKET_OUTGOING, outgoing)
-        self.load_ancillary(bpf.AD_PROTOCOL)
-        self.skip_vlan_tags(0)
-        code.jump(dispatch)
-        code.place(outgoing)  # the tag is part of the link header, and the EtherType behind it out of reach
-        self.load(bpf.B, 0)
-        code.emit(bpf.ALU | bpf.RSH | bpf.K, 4)
-        code.jump_if(bpf.JEQ, 4, self.ipv4)
-        code.jump_if(bpf.JEQ, 6, self.ipv6, self.drop)
-        code.place(dispatch)
-        self.dispatch()
 
     def choose(self) -> None:
         code = self.code
@@ -202,8 +150,7 @@ class _Control(PacketFilter):
         self.require_host()
         self.require_port()
         if self.traffic.expression is not None:
-            _, raw = compile_expression(self.traffic.expression)
-            code.append(raw, kept=self.whole, dropped=self.drop)
+            self.require_expression(self.traffic.expression)
         code.jump(self.whole)
         code.place(icmp)
         self.quoted_ipv4()

@@ -32,16 +32,6 @@ def seen(packet: bytes, *tags: int, link: str = "ethernet", packet_type: int = 0
     return Skb(ethernet(packet, *tags), 14, protocol, packet_type, interface, hardware_type)
 
 
-def heard(packet: bytes, *tags: int, packet_type: int = 0) -> Skb:
-    """The packet as a SOCK_DGRAM packet socket gets it: inner tags in front, when it comes in."""
-    if not tags:
-        return Skb(packet, 0, {4: 0x0800, 6: 0x86DD}[packet[0] >> 4], packet_type)
-    if packet_type == OUTGOING:
-        return Skb(packet, 0, 0x8100, packet_type)
-    frame = ethernet(packet, *tags)
-    return Skb(frame[14:], 0, int.from_bytes(frame[12:14]), packet_type)
-
-
 CHOSEN = [
     ipv4(tcp(40000, 5432), 6),
     ipv4(tcp(6432, 40000), 6, "10.0.0.2", "10.9.9.9"),
@@ -158,44 +148,50 @@ def test_payload_counts_from_behind_vlan_tags_and_never_exceeds_the_snap_length(
 
 def test_the_detector_hears_how_connections_begin_and_end() -> None:
     program = control_program(DATABASE)
-    for flags, kept in {0x02: 192, 0x12: 192, 0x11: 192, 0x04: 192, 0x14: 192, 0x10: 0, 0x18: 0}.items():
-        assert run(program, heard(ipv4(tcp(40000, 5432, flags), 6))) == kept
-        assert run(program, heard(ipv6(extension(tcp(5432, 40000, flags), 6), 60, "fd00::2"))) == kept
-    assert run(program, heard(ipv4(tcp(40000, 5433, 0x02), 6))) == 0
-    assert run(program, heard(ipv4(tcp(40000, 5432, 0x02), 6, dst="10.0.0.3"))) == 0
-    assert run(program, heard(ipv4(tcp(40000, 5432, 0x02), 6, fragment=9))) == 0
+    for flags, kept in {0x02: 224, 0x12: 224, 0x11: 224, 0x04: 224, 0x14: 224, 0x10: 0, 0x18: 0}.items():
+        assert run(program, seen(ipv4(tcp(40000, 5432, flags), 6))) == kept
+        assert run(program, seen(ipv6(extension(tcp(5432, 40000, flags), 6), 60, "fd00::2"))) == kept
+    assert run(program, seen(ipv4(tcp(40000, 5433, 0x02), 6))) == 0
+    assert run(program, seen(ipv4(tcp(40000, 5432, 0x02), 6, dst="10.0.0.3"))) == 0
+    assert run(program, seen(ipv4(tcp(40000, 5432, 0x02), 6, fragment=9))) == 0
 
 
 def test_the_detector_hears_errors_that_quote_tcp_to_a_chosen_port() -> None:
     program = control_program(DATABASE)
     to_port, to_other = tcp(40000, 5432), tcp(40000, 80)
-    assert run(program, heard(ipv4(icmp(3, 1, ipv4(to_port, 6, options=3)), 1, "10.7.7.7"))) == 192
-    assert run(program, heard(ipv4(icmp(3, 1, ipv4(to_other, 6, options=3)), 1, "10.7.7.7"))) == 0
-    assert run(program, heard(ipv4(icmp(3, 1, ipv4(to_port, 17)), 1))) == 0
-    assert run(program, heard(ipv4(icmp(8, 0, ipv4(to_port, 6)), 1))) == 0
-    assert run(program, heard(ipv6(icmp(1, 0, ipv6(to_port, 6)), 58, "fd99::1"))) == 192
-    assert run(program, heard(ipv6(icmp(1, 0, ipv6(to_other, 6)), 58, "fd99::1"))) == 0
-    assert run(program, heard(ipv6(icmp(128, 0, ipv6(to_port, 6)), 58))) == 0
+    assert run(program, seen(ipv4(icmp(3, 1, ipv4(to_port, 6, options=3)), 1, "10.7.7.7"))) == 224
+    assert run(program, seen(ipv4(icmp(3, 1, ipv4(to_other, 6, options=3)), 1, "10.7.7.7"))) == 0
+    assert run(program, seen(ipv4(icmp(3, 1, ipv4(to_port, 17)), 1))) == 0
+    assert run(program, seen(ipv4(icmp(8, 0, ipv4(to_port, 6)), 1))) == 0
+    assert run(program, seen(ipv6(icmp(1, 0, ipv6(to_port, 6)), 58, "fd99::1"))) == 224
+    assert run(program, seen(ipv6(icmp(1, 0, ipv6(to_other, 6)), 58, "fd99::1"))) == 0
+    assert run(program, seen(ipv6(icmp(128, 0, ipv6(to_port, 6)), 58))) == 0
 
 
 def test_the_detector_hears_dns_answers_when_asked() -> None:
     answer, question = bytes((0, 7, 0x81, 0x80)) + bytes(40), bytes((0, 7, 0x01, 0x00)) + bytes(40)
     asked, not_asked = control_program(DATABASE, dns=True), control_program(DATABASE)
     for packet in (ipv4(udp(53, 40000, answer), 17), ipv6(udp(53, 40000, answer), 17)):
-        assert run(asked, heard(packet)) == 4096
-        assert run(not_asked, heard(packet)) == 0
-    assert run(asked, heard(ipv4(udp(40000, 53, question), 17))) == 0
-    assert run(asked, heard(ipv4(udp(53, 40000, question), 17))) == 0
+        assert run(asked, seen(packet)) == 4096
+        assert run(not_asked, seen(packet)) == 0
+    assert run(asked, seen(ipv4(udp(40000, 53, question), 17))) == 0
+    assert run(asked, seen(ipv4(udp(53, 40000, question), 17))) == 0
 
 
-@pytest.mark.parametrize("packet_type", [0, OUTGOING])
-def test_the_detector_hears_tagged_packets(packet_type: int) -> None:
+@pytest.mark.parametrize("tags", [(5,), (5, 6)])
+def test_the_detector_looks_behind_vlan_tags(tags: tuple[int, ...]) -> None:
     program = control_program(DATABASE)
-    for packet in (ipv4(tcp(40000, 5432, 2), 6), ipv6(tcp(40000, 5432, 2), 6)):
-        assert run(program, heard(packet, 5, packet_type=packet_type)) == 192
-    assert run(program, heard(ipv4(tcp(40000, 5433, 2), 6), 5, packet_type=packet_type)) == 0
-    if packet_type != OUTGOING:
-        assert run(program, heard(ipv6(tcp(40000, 5432, 2), 6), 5, 6)) == 192
+    for build in (ipv4, ipv6):
+        assert run(program, seen(build(tcp(40000, 5432, 2), 6), *tags)) == 224
+        assert run(program, seen(build(tcp(40000, 5433, 2), 6), *tags)) == 0
+
+
+@pytest.mark.parametrize("link", ["loopback", "tun"])
+def test_the_detector_hears_every_link_once(link: str) -> None:
+    program = control_program(DATABASE)
+    assert run(program, seen(ipv6(tcp(40000, 5432, 2), 6), link=link)) == 224
+    outgoing = seen(ipv6(tcp(40000, 5432, 2), 6), link=link, packet_type=OUTGOING)
+    assert run(program, outgoing) == (0 if link == "loopback" else 224)
 
 
 def test_hundreds_of_hosts_stay_cheap() -> None:
