@@ -27,6 +27,7 @@ pytestmark = [
 
 _PORT = 5433
 _EVERY = 3
+_ACK = ("server", "A", 0)
 _CONNECTIONS = 6  # the last one is failed: nothing is still under way when tcpdump ends
 
 
@@ -107,6 +108,11 @@ def _frames(folder: Path, port: int) -> list[tuple[str, str, int]]:
     ]
 
 
+def _without_acks(frames: list[tuple[str, str, int]]) -> list[tuple[str, str, int]]:
+    """The kernel may acknowledge once more when the proxy reads."""
+    return [frame for frame in frames if frame != _ACK]
+
+
 @pytest.mark.parametrize("ipv6", [False, True], ids=["ipv4", "ipv6"])
 def test_the_kernel_acknowledges_the_startup_message_before_the_reset(
     postgres: Server, tmp_path: Path, ipv6: bool
@@ -119,10 +125,10 @@ def test_the_kernel_acknowledges_the_startup_message_before_the_reset(
         "could not receive data from server: Connection reset by peer"
     }
     for failed in proxy.failed:
-        startup, acknowledgement, reset = _frames(tmp_path, failed.client_port)[3:]
+        startup, acknowledgement, *rest = _frames(tmp_path, failed.client_port)[3:]
         assert startup[:2] == ("client", "AP")
-        assert acknowledgement == ("server", "A", 0)
-        assert reset == ("server", "AR", 0)
+        assert acknowledgement == _ACK
+        assert _without_acks(rest) == [("server", "AR", 0)]
 
 
 def test_with_tls_the_reset_comes_after_the_first_encrypted_record(postgres: Server, tmp_path: Path) -> None:
@@ -130,10 +136,11 @@ def test_with_tls_the_reset_comes_after_the_first_encrypted_record(postgres: Ser
 
     assert [error.port for error in errors] == [failed.client_port for failed in proxy.failed]
     for failed in proxy.failed:
-        *_, (who, _, size), acknowledgement, reset = _frames(tmp_path, failed.client_port)
+        frames = _frames(tmp_path, failed.client_port)
+        *_, (who, _, size), reset = _without_acks(frames)
         assert who == "client"
         assert size > 0
-        assert acknowledgement == ("server", "A", 0)
+        assert frames[-2] == _ACK
         assert reset == ("server", "AR", 0)
 
 
@@ -143,7 +150,8 @@ def test_a_proxy_that_closes(postgres: Server, tmp_path: Path) -> None:
     assert {error.message for error in errors} == {"server closed the connection unexpectedly"}
     for failed in proxy.failed:
         frames = _frames(tmp_path, failed.client_port)
-        assert frames[5] == ("server", "AF", 0)
+        assert frames[4] == _ACK
+        assert _without_acks(frames[4:])[0] == ("server", "AF", 0)
         assert not any("R" in flags for _, flags, _ in frames)
 
 
@@ -152,7 +160,9 @@ def test_a_proxy_that_stays_silent(postgres: Server, tmp_path: Path) -> None:
 
     assert {error.message for error in errors} == {"could not receive data from server: timeout expired"}
     for failed in proxy.failed:
-        assert _frames(tmp_path, failed.client_port)[5] == ("client", "AF", 0)
+        frames = _frames(tmp_path, failed.client_port)
+        assert frames[4] == _ACK
+        assert _without_acks(frames[4:])[0] == ("client", "AF", 0)
 
 
 def test_good_connections_end_without_a_reset(postgres: Server, tmp_path: Path) -> None:

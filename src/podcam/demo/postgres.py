@@ -76,9 +76,8 @@ def run_postgres() -> Iterator[Server]:
             command += ["-c", "shared_buffers=16MB", "-c", "max_connections=50"]
             process = subprocess.Popen(command, stdout=log_file, stderr=log_file, **identity)
         try:
-            server = Server(work / ".s.PGSQL.5432", version.split()[-1])
-            _wait_until_ready(server, process, log)
-            yield server
+            _wait_until_ready(process, log)
+            yield Server(work / ".s.PGSQL.5432", version.split()[-1])
         finally:
             process.send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown: does not wait for its clients
             process.wait()
@@ -150,7 +149,7 @@ def _run(command: list[Path | str], identity: _Identity) -> str:
     return done.stdout
 
 
-def _wait_until_ready(server: Server, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> None:
     """The socket is there before the server takes logins: its lock file tells."""
     lock = log.parent / "data" / "postmaster.pid"
     end = time.monotonic() + _STARTS_WITHIN_S
