@@ -26,7 +26,7 @@ def _lines(diagnosis: Diagnosis) -> Iterator[str]:
     for row in diagnosis.connections:
         yield separator + _line(_connection(row))
         separator = ",\n  "
-    yield "]}\n"
+    yield "\n ]}\n"
 
 
 def _line(value: object) -> str:

@@ -86,7 +86,8 @@ def line(entry: Entry | None, scale: Scale, style: str = "") -> Text:
 
 
 def _arrow_line(arrow: Arrow, scale: Scale, style: str) -> Text:
-    text = Text(f"{proof_mark(arrow.proof):<{scale.proof_width}}", "bold yellow")
+    text = Text()
+    text.append(f"{proof_mark(arrow.proof):<{scale.proof_width}}", "bold yellow")
     text.append(f"{arrow.frame:>{scale.frame_width}}", "bold" if arrow.proof is not None else "")
     text.append(f"  {_time(arrow.offset_ns, seconds=scale.seconds):>{scale.time_width}}  ", "dim")
     text.append(_lane(arrow, scale.lane_width), style)

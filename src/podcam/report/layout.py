@@ -11,7 +11,7 @@ from podcam.report.spelling import named, span
 
 SIDE_BY_SIDE_COLUMNS = 100
 """From here on the good connection stands beside the failed one, and not below it."""
-_BETWEEN = Text("   ")
+_BETWEEN = "   "
 _FAILED, _GOOD = "red", "green"
 
 
@@ -82,7 +82,7 @@ def _one_of_two(
 
 
 def _beside(left: Text, right: Text) -> Text:
-    both = left + _BETWEEN + right
+    both = Text.assemble(left, _BETWEEN, right)
     both.rstrip()
     return both
 

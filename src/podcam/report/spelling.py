@@ -48,13 +48,14 @@ def number(count: int, noun: str) -> str:
 
 
 def share(part: int, whole: int) -> str:
-    """`1.3 %`, to two digits; a small share never reads as nothing, nor a large one as all."""
+    """`1.2 %`; a small share never reads as nothing, nor a large one as all."""
     percent = 100 * part / whole
     if 0 < percent < 0.1:
         return "under 0.1 %"
     if 99.9 < percent < 100:
         return "over 99.9 %"
-    return f"{percent:.0f} %" if percent >= 9.95 or percent == 0 else f"{percent:.1f} %"
+    whole_number = percent in {0, 100} or 9.95 <= percent <= 90.05
+    return f"{percent:.0f} %" if whole_number else f"{percent:.1f} %"
 
 
 def printable(text: str) -> str:

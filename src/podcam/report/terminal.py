@@ -21,6 +21,7 @@ from podcam.report.messages import messages_of
 from podcam.report.spelling import moment, named, number, printable, same_day, share, span
 from podcam.report.view import FailureGroup, Overview, overview
 
+_NO_HEAD = Text()
 _LISTED_CAPTURES = 6
 _LISTED_FAILURES = 10
 _LISTED_PROBERS = 4
@@ -63,10 +64,10 @@ class TerminalReport:
             self._print_streams(streams, console)
             return
         for text in _captures(self._diagnosis.captures):
-            console.print(text)
+            _print_wrapped(text, console)
         console.print()
         for text in _summary(self._overview):
-            console.print(text)
+            _print_wrapped(text, console)
         for at, group in enumerate(self._overview.groups):
             console.print()
             self._print_group(group, console, drawn=at < _DRAWN_GROUPS)
@@ -91,7 +92,7 @@ class TerminalReport:
         console.print(title, overflow="ellipsis", no_wrap=True)
         for counts in self._counts:
             if (counts.server.ip, counts.server.port) == (group.server.ip, group.server.port):
-                console.print(_counted(counts))
+                _print_wrapped(_counted(counts), console)
         newest_first = group.failures[::-1]
         for row in newest_first[:_LISTED_FAILURES]:
             self._print_row(row, console)
@@ -114,8 +115,8 @@ class TerminalReport:
             if other.id != row.id
         ]
         when_and_who = f"{self._moment(row.end_ns)}  {named(row.client)}"
-        console.print(Text.assemble((when_and_who, "bold"), (f"  {', '.join(about)}", "dim")))
-        _print_hanging("  ", printable(row.verdict.summary), console)
+        _print_wrapped(Text.assemble((when_and_who, "bold"), (f"  {', '.join(about)}", "dim")), console)
+        _print_wrapped(Text(printable(row.verdict.summary)), console, Text("  "))
 
     def _moment(self, time_ns: int) -> str:
         """A time, with its date where the captures span several days."""
@@ -148,11 +149,11 @@ class TerminalReport:
         for at, proof in enumerate(row.verdict.evidence, 1):
             where = f" of {printable(self._diagnosis.captures[proof.capture].path)}" if several else ""
             text = Text.assemble((f"frame {proof.frame}{where}", "bold"), f"  {printable(proof.note)}")
-            _print_hanging(Text(proof_mark(at), "bold yellow"), text, console)
+            _print_wrapped(text, console, Text(proof_mark(at), "bold yellow"))
         if row.verdict.candidates:
             console.print(Text("The packets cannot tell apart:"))
             for candidate in row.verdict.candidates:
-                _print_hanging("  · ", printable(candidate), console)
+                _print_wrapped(Text(printable(candidate)), console, Text("  · "))
         if row.tcp_stream is not None:
             wanted = f"== {row.tcp_stream}"
             if good is not None and good.capture == row.capture and good.tcp_stream is not None:
@@ -219,11 +220,10 @@ def _counted(count: ServerCounts) -> Text:
     )
 
 
-def _print_hanging(head: str | Text, text: str | Text, console: Console) -> None:
-    """Print wrapped text whose later lines are indented as far as its first line's head."""
-    head = Text(head) if isinstance(head, str) else head
-    text = Text(text) if isinstance(text, str) else text
-    for line_ in text.wrap(console, console.width - head.cell_len):
-        line_.rstrip()
-        console.print(head + line_)
-        head = Text(" " * head.cell_len)
+def _print_wrapped(text: Text, console: Console, head: Text = _NO_HEAD) -> None:
+    """Print `text` behind `head`; where it is wrapped, its later lines are indented as far, or by two."""
+    indent = max(head.cell_len, 2)
+    for wrapped in text.wrap(console, console.width - indent):
+        wrapped.rstrip()
+        console.print(Text.assemble(head, wrapped))
+        head = Text(" " * indent)

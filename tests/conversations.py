@@ -92,7 +92,7 @@ class Talk:
             client=self.client_end,
             server=self.server_end,
             packets=tuple(self.packets),
-            syn_seen=True,
+            syn_seen=any(packet.has(SYN) for packet in self.packets),
             capture_first_ns=START_NS,
             capture_last_ns=self.packets[-1].time_ns + int(capture_ends_after_s * 1e9),
             capture_dropped=False,
@@ -166,6 +166,7 @@ def row(talk: Talk, verdict: Verdict, *, end_to_end: int | None = None) -> Diagn
 
 
 OK = Verdict(VerdictId.OK, False, Fault.NONE, Phase.CLOSING, "Ended as PostgreSQL sessions end.")
+PROBE = Verdict(VerdictId.PROBE, False, Fault.NONE, Phase.HANDSHAKE, "Opened and left without a byte.")
 
 
 def startup_reset_verdict(talk: Talk) -> Verdict:
