@@ -91,7 +91,7 @@ class Policy:
     exempt_habits: bool = True
     """Whether an end that is usual between this client and this server is no failure."""
     early_ns: int = 30 * _SECOND
-    """A start-up that takes longer is not early: slower ones exist, but so do idle timeouts of 30 s and more."""
+    """What takes longer is not early: slower start-ups exist, but so do idle timeouts of 30 s and more."""
     early_bytes: int = 16 * 1024
     """A server that sent more has answered: a TLS handshake with a long certificate chain stays below."""
     no_answer_ns: int = 3_500_000_000

@@ -1,7 +1,7 @@
 """Which failures become clips: merging while a clip is open, a cooldown after it.
 
-A storm of failures makes one growing clip, then, while it lasts, clips that are further and further apart: the
-first one shows how it began and must not be pushed out of the budget by its successors.
+A storm of failures makes one growing clip, then, while it lasts, clips that are further and further apart:
+the first one shows how it began, and must not be pushed out of the budget by its successors.
 """
 
 from collections import OrderedDict
@@ -74,9 +74,9 @@ class _Cooldown:
 class Keeper:
     """Decides what becomes of every trigger. Pure: `now_ns` comes in.
 
-    `before_ns` and `after_ns` are kept around a failure; `cooldown_ns` is the shortest time between the end of
-    a clip and another for the same server and class, and doubles up to `longest_cooldown_ns` while that server
-    goes on failing so; `longest_ns` bounds one window.
+    `before_ns` and `after_ns` are kept around a failure. `cooldown_ns` is the shortest time between the end
+    of a clip and another for the same server and class; it doubles, up to `longest_cooldown_ns`, while that
+    server goes on failing so. `longest_ns` bounds one window.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Keeper:
     def due(self, now_ns: int) -> list[OpenClip]:
         """Close the clips whose windows have ended, and return them.
 
-        A clock that was set back ends every window, so that no clip stays open for as long as it was set back.
+        A clock that was set back ends every window: no clip stays open for as long as that.
         """
         set_back = now_ns < self._latest_ns - _CLOCK_STEP
         if set_back:

@@ -1,4 +1,4 @@
-"""Losers of parallel connects: who tries several addresses at once, or one after the other, leaves some behind.
+"""Losers of parallel connects: who tries several addresses leaves some of the attempts behind.
 
 RFC 8305 (happy eyeballs), or a client that falls back from ::1 to 127.0.0.1: a connect that failed is
 harmless when the same client reached the same port at another address in its place.
@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from itertools import islice
 
 from podcam.trigger.connection import Connection
+from podcam.trigger.keys import client_address_of
 
 _SECOND = 1_000_000_000
 
@@ -35,7 +36,7 @@ class Winners:
         """Tell of a connection whose SYN was answered."""
 
     def reached_instead(self, losers: Iterable[tuple[Connection, int]]) -> set[Connection]:
-        """Return which of these connections, each with the time when it failed, lost to one that was answered.
+        """Return which of these connections (each with the time when it failed) lost to an answered one.
 
         One winner excuses one loser per address: a second failure at the same address is not its doing.
         """
@@ -73,8 +74,8 @@ def _take_winner(candidates: deque[Connection], loser: Connection, failed_ns: in
 
 def _parallel(winner: Connection, loser: Connection, failed_ns: int) -> bool:
     """Whether both belong to one attempt of the same client, which gave the loser up for the winner."""
-    size = (len(loser.key) - 4) // 2
-    if len(winner.key) == len(loser.key) and winner.key[:size] != loser.key[:size]:
+    same_family = len(winner.key) == len(loser.key)
+    if same_family and client_address_of(winner.key) != client_address_of(loser.key):
         return False
     in_time = winner.start_ns <= min(loser.start_ns + _PARALLEL_NS, failed_ns + _FALLBACK_NS)
     return in_time and max(loser.start_ns, loser.syn_ns) <= winner.answer_ns

@@ -1,4 +1,4 @@
-"""The rules of the wire detector: how a connection ended, from its control packets, to a failure class or none.
+"""The rules of the wire detector: from how a connection ended to a failure class, or none.
 
 One table, read from the top; the first rule that fits decides. `docs/triggers.md` shows it.
 """
@@ -29,6 +29,9 @@ class Event(Enum):
     SILENCE = "silence"
     FIN = "FIN"
     RST = "RST"
+
+
+_NO_CONNECTION = frozenset({Event.REFUSAL, Event.ICMP_ERROR, Event.SILENCE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,17 @@ class Ending:
     def unanswered(self) -> bool:
         """The client spoke, and the server sent nothing, or one byte (as to PostgreSQL's SSLRequest)."""
         return bool(self.spoke) and self.answered in (0, 1)
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether it may be the loser of two parallel connects: it failed before the client could use it."""
+        return (self.event in _NO_CONNECTION and not self.repeated_answer) or self.gave_up
+
+    @property
+    def gave_up(self) -> bool:
+        """The client reset a SYN-ACK that came late: it had closed its socket before."""
+        bare_rst = self.event is Event.RST and self.by == "client" and self.server_acked is None
+        return bare_rst and self.late_answer and self.spoke == 0
 
     def within(self, bound_ns: int) -> bool:
         """Whether it ended sooner than that after its first SYN."""
@@ -180,7 +194,7 @@ RULES = (
         "client",
         FailureClass.HANDSHAKE_RESET,
         "it resets a SYN-ACK that came late: it had given up",
-        lambda end: end.late_answer and end.mute and end.server_acked is None,
+        lambda end: end.gave_up,
     ),
     *_client_leaves(Event.RST, FailureClass.RESET_EARLY),
     Rule(
