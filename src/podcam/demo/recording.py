@@ -32,12 +32,16 @@ class Recording:
         self._listener = threading.Thread(target=self._listen, name="recorder's events", daemon=True)
         self._listener.start()
 
-    def wait_for(self, what: str, is_it: Callable[[Event], bool], *, timeout_s: float) -> Event:
-        """The first event, past or to come, that is it; raises PodcamError when it does not come in time."""
+    def wait_for(self, what: str, kind: str, *, timeout_s: float) -> Event:
+        """The first event of a kind, past or to come; raises PodcamError when it does not come in time."""
+
+        def is_there() -> bool:
+            return self._ended or any(event["event"] == kind for event in self._events)
+
         with self._news:
-            self._news.wait_for(lambda: self._ended or any(map(is_it, self._events)), timeout_s)
+            self._news.wait_for(is_there, timeout_s)
             for event in self._events:
-                if is_it(event):
+                if event["event"] == kind:
                     return event
         why = "it ended" if self._ended else f"it did not within {timeout_s:g} s"
         raise PodcamError(f"podcam record was to {what}, and {why}: {self._last_words()}")

@@ -129,10 +129,10 @@ def disagreements(diagnosis: Mapping[str, Any], failed: Sequence[Failed]) -> lis
 def _record_the_app(lab: Lab, login: Login, folder: Path, tell: "_Teller") -> Path:
     """Run the recorder and then the app; gives the clip that was kept, complete."""
     arguments: list[str | Path] = ["--port", str(login.port), "--ring", "4x4MB", "--after", _AFTER]
-    tell("recorder", f"podcam record {' '.join(map(str, arguments))}")
+    tell("podcam", f"podcam record {' '.join(map(str, arguments))}")
     arguments += ["--dir", folder / "recording"]
     with recording.record(lab.app, arguments, log=folder / "recorder.log", heard=tell.event) as recorder:
-        recorder.wait_for("start", lambda event: event["event"] == "started", timeout_s=_RECORDING_WITHIN_S)
+        recorder.wait_for("start", "started", timeout_s=_RECORDING_WITHIN_S)
         lab.app.call(
             lambda: run_app(
                 login,
@@ -142,13 +142,9 @@ def _record_the_app(lab: Lab, login: Login, folder: Path, tell: "_Teller") -> Pa
                 progress=tell.app,
             )
         )
-        event = recorder.wait_for("keep a clip", _is_complete, timeout_s=_CLIP_COMPLETE_WITHIN_S)
+        event = recorder.wait_for("complete a clip", "complete", timeout_s=_CLIP_COMPLETE_WITHIN_S)
         recorder.stop()
     return Path(event["path"])
-
-
-def _is_complete(event: recording.Event) -> bool:
-    return bool(event["event"] == "clip" and event["state"] == "complete")
 
 
 class _Teller:
@@ -167,9 +163,11 @@ class _Teller:
     def event(self, event: recording.Event) -> None:
         match event["event"]:
             case "failure" | "warning":
-                self("recorder", event["message"])
+                self("podcam", event["text"])
             case "clip":
-                self("recorder", f"{event['state']} clip {event['path']}")
+                self("podcam", f"keeps the clip {event['path']}")
+            case "complete":
+                self("podcam", "the clip is complete")
 
 
 def _empty(folder: Path) -> Path:
