@@ -131,6 +131,8 @@ def write_pcapng(
         writer.add_packet(interface.number, packet.time_ns, data, length, flags, comments.get(frame, ()))
         if progress and frame % _PROGRESS_EVERY == 0:
             progress(frame)
+    if progress:
+        progress(frame)
     _write_statistics(writer, interfaces, drops)
     return Exported(frame, sum(drops), tuple(problem for part in source.parts for problem in part.problems))
 

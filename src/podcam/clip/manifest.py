@@ -92,8 +92,8 @@ class Manifest:
 def _part(body: Mapping[str, Any]) -> ClipPart:
     return ClipPart(
         point=Point(**body["point"]),
-        folder=body["folder"],
-        segments=tuple(body["segments"]),
+        folder=_plain(body["folder"]),
+        segments=tuple(map(_plain, body["segments"])),
         totals=Totals(**body["totals"]),
         how=body["how"],
         interfaces=tuple(Interface(**interface) for interface in body["interfaces"]),
@@ -102,6 +102,13 @@ def _part(body: Mapping[str, Any]) -> ClipPart:
         servers=tuple(map(_counts, body["servers"])),
         warnings=tuple(body["warnings"]),
     )
+
+
+def _plain(name: str) -> str:
+    """A clip may come from somebody else: what it names lies within it."""
+    if name != Path(name).name or name == "..":
+        raise ValueError(f"{name!r} is no plain name")
+    return name
 
 
 def _failure(body: Mapping[str, Any]) -> Failure:

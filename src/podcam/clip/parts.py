@@ -5,15 +5,18 @@ reads its export must count alike.
 """
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from podcam.clip.manifest import MANIFEST, Manifest, read_manifest
 from podcam.errors import ClipError, SegmentError
 from podcam.model.point import Interface, Point, Window
 from podcam.ring import RecordedPacket, SegmentReader, segments_in
+
+_Item = TypeVar("_Item")
 
 UNKNOWN_POINT = Point(name="unknown", node="unknown")
 """Of segments whose header is torn."""
@@ -55,12 +58,8 @@ class PacketSet:
         packet has the lowest key is next, where the key is the latest time seen so far in that part (a clock
         set back does not reorder a part); equal keys go to the part named first.
         """
-        if len(self.parts) == 1:
-            yield from _packets_of(0, self.parts[0])
-            return
-        keyed = (_with_key(_packets_of(number, part)) for number, part in enumerate(self.parts))
-        for _, packet in heapq.merge(*keyed, key=lambda item: item[0]):
-            yield packet
+        streams = [_packets_of(number, part) for number, part in enumerate(self.parts)]
+        yield from streams[0] if len(streams) == 1 else merged(streams, lambda item: item.packet.time_ns)
 
 
 def open_packets(path: Path) -> PacketSet:
@@ -107,11 +106,17 @@ def _part_of(segments: list[Path]) -> Part:
     return Part(UNKNOWN_POINT, tuple(segments))
 
 
-def _with_key(packets: Iterator[PartPacket]) -> Iterator[tuple[int, PartPacket]]:
+def merged(streams: Sequence[Iterator[_Item]], time_of: Callable[[_Item], int]) -> Iterator[_Item]:
+    """The order of `PacketSet.packets`, for items of any kind."""
+    keyed = [_with_key(stream, time_of) for stream in streams]
+    return (item for _, item in heapq.merge(*keyed, key=itemgetter(0)))
+
+
+def _with_key(items: Iterator[_Item], time_of: Callable[[_Item], int]) -> Iterator[tuple[int, _Item]]:
     latest_ns = 0
-    for packet in packets:
-        latest_ns = max(latest_ns, packet.packet.time_ns)
-        yield latest_ns, packet
+    for item in items:
+        latest_ns = max(latest_ns, time_of(item))
+        yield latest_ns, item
 
 
 def _packets_of(number: int, part: Part) -> Iterator[PartPacket]:

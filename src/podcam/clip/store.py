@@ -41,8 +41,7 @@ class ClipStore:
         Raises:
             ClipError: it cannot be made.
         """
-        moment = datetime.fromtimestamp(manifest.created_ns // 1_000_000_000, UTC)
-        stem = f"{moment:%Y%m%d-%H%M%S}-{re.sub(r'[^A-Za-z0-9]+', '-', label).strip('-')[:40] or 'clip'}"
+        stem = self.name_of(manifest.created_ns, label)
         number = 1
         while True:
             clip_id = stem if number == 1 else f"{stem}-{number}"
@@ -57,6 +56,12 @@ class ClipStore:
             manifest = replace(manifest, id=clip_id)
             write_manifest(path, manifest)
             return Clip(path, manifest, pinned=False, bytes=0)
+
+    @staticmethod
+    def name_of(created_ns: int, label: str) -> str:
+        """The id of a clip, but for the number that tells it from others of the same second."""
+        moment = datetime.fromtimestamp(created_ns // 1_000_000_000, UTC)
+        return f"{moment:%Y%m%d-%H%M%S}-{re.sub(r'[^A-Za-z0-9]+', '-', label).strip('-')[:40] or 'clip'}"
 
     def clips(self) -> list[Clip]:
         """All clips with a readable manifest, oldest first."""
