@@ -70,10 +70,12 @@ def lab_loopback() -> object:
     [
         (
             "no-such-name",
-            r"no network namespace no-such-name in /run/netns \(there .*a path or a process id",
+            r"no network namespace no-such-name in /run/netns \(known there: .*a path or a process id",
         ),
         ("/no/such/path", "no network namespace /no/such/path"),
         ("4194304", "no process 4194304"),
+        ("/etc/hostname/net", "no network namespace /etc/hostname/net"),
+        ("n" * 300, "cannot be found: File name too long"),
         ("/etc/hostname", "/etc/hostname is not a network namespace"),
         ("..", "not the name of a network namespace"),
         ("", "not the name of a network namespace"),

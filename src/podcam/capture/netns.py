@@ -51,13 +51,15 @@ def find_namespace(spec: str) -> Namespace:
     name, path = _locate(spec)
     try:
         status = path.stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UsageError(_not_found(spec, path)) from None
     except PermissionError:
         raise RightsError(
             f"the network namespace {path} of another user's process may not be read: run podcam as root or "
             "as that user, or give it CAP_SYS_PTRACE"
         ) from None
+    except OSError as error:
+        raise UsageError(f"the network namespace {spec} cannot be found: {error.strerror}") from None
     if status.st_dev != _OWN.stat().st_dev:
         raise UsageError(
             f"{path} is not a network namespace (an empty file here means that its mount is not visible: "
@@ -80,7 +82,7 @@ def open_inside(namespace: Namespace, make_socket: Callable[[], socket.socket]) 
         return make_socket()
     net = _open(namespace, namespace.path)
     try:
-        return _in_thread(net, make_socket)
+        return _in_thread(namespace, net, make_socket)
     except _EnteringDenied:
         owner = _foreign_owner(net)
         if owner is None:
@@ -116,10 +118,11 @@ def _not_found(spec: str, path: Path) -> str:
     if "/" in spec:
         return f"there is no network namespace {path}"
     names = sorted(entry.name for entry in _NAMED.iterdir()) if _NAMED.is_dir() else []
-    known = (
-        f"there are: {', '.join(names[:10])}{', …' if len(names) > 10 else ''}" if names else "there is none"
+    known = ", ".join(names[:10]) + (", …" if len(names) > 10 else "") or "none"
+    return (
+        f"there is no network namespace {spec} in {_NAMED} (known there: {known}); "
+        "a path or a process id works too"
     )
-    return f"there is no network namespace {spec} in {_NAMED} ({known}); a path or a process id works too"
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:
@@ -143,24 +146,24 @@ class _EnteringDenied(Exception):  # noqa: N818 - a signal to the other way in, 
     pass
 
 
-def _enter(net: int) -> None:
+def _enter(namespace: Namespace, net: int) -> None:
     try:
         setns(net, CLONE_NEWNET)
     except OSError as error:
         if error.errno == errno.EPERM:
             raise _EnteringDenied from error
         if error.errno == errno.EINVAL:
-            raise UsageError("this is a namespace, but not a network namespace") from None
+            raise UsageError(f"{namespace.path} is a namespace, but not a network namespace") from None
         raise
 
 
-def _in_thread(net: int, make_socket: Callable[[], socket.socket]) -> socket.socket:
+def _in_thread(namespace: Namespace, net: int, make_socket: Callable[[], socket.socket]) -> socket.socket:
     made: list[socket.socket] = []
     failed: list[BaseException] = []
 
     def enter_and_make() -> None:
         try:
-            _enter(net)
+            _enter(namespace, net)
             made.append(make_socket())
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             failed.append(error)
