@@ -215,10 +215,12 @@ class MappedRing:
         """
         found: list[memoryview] = []
         while self._handed_out < self.shape.blocks:
-            start = self._start(self._next + self._handed_out)
-            header = blocks.read_header(self._view[start : start + blocks.BLOCK_HEADER.size])
-            if not header.status & blocks.TP_STATUS_USER:
+            sequence = self._next + self._handed_out
+            if not self._status(sequence) & blocks.TP_STATUS_USER:
                 break
+            start = self._start(sequence)
+            # Only now: the kernel finishes the header before it changes the status.
+            header = blocks.read_header(self._view[start : start + blocks.BLOCK_HEADER.size])
             if header.packets:
                 _, seconds, ns, *_ = blocks.PACKET_HEADER.unpack_from(self._view, start + header.first_offset)
                 struct.pack_into("=II", self._view, start + blocks.FIRST_TIME_OFFSET, seconds, ns)
