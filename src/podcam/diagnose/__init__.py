@@ -7,3 +7,9 @@ Opens no file: `columns` hands it connections. What others may use:
     case.conversation(id)                          # Conversation of a DiagnosedConnection's id
     judge(conversation, context)                   # -> model.diagnosis.Verdict
 """
+
+from podcam.diagnose.case import Case, diagnose
+from podcam.diagnose.context import Context
+from podcam.diagnose.judge import judge
+
+__all__ = ["Case", "Context", "diagnose", "judge"]

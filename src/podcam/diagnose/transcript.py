@@ -181,7 +181,7 @@ class Transcript:
         return last
 
     def _went_on_after(self, side: Side, reset: Packet) -> bool:
-        """Whether the sender sent new data, or a SYN-ACK, behind its own RST: then it was not the sender's."""
+        """Whether the sender sent new data, or a SYN-ACK, behind an RST: then it was not the sender's."""
         if side is Side.SERVER and any(packet.frame > reset.frame for packet in self._syn_acks_to_come):
             return True
         last = self._last_data.get(side)

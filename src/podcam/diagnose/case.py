@@ -1,0 +1,131 @@
+"""From files to a diagnosis: every connection with its verdict, failed ones with a good one to compare."""
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from podcam.columns import CaptureColumns, open_captures
+from podcam.diagnose.endtoend import join
+from podcam.diagnose.judge import judge
+from podcam.diagnose.neighbours import Neighbours
+from podcam.diagnose.screening import Finding, screen, verdict_unread
+from podcam.model.connection import Conversation
+from podcam.model.diagnosis import CaptureSummary, DiagnosedConnection, Diagnosis, Verdict
+from podcam.model.verdict import Phase, VerdictId
+
+_COMPARABLE = {Phase.READY, Phase.REQUEST, Phase.IDLE, Phase.CLOSING, Phase.DATA}
+"""Phases that a good connection must have reached to show where a failed one parts from it."""
+
+
+class Case:
+    """Captures under examination: what is said of them, and the packets behind it."""
+
+    def __init__(self, captures: Sequence[CaptureColumns]) -> None:
+        self._captures = captures
+        joined = join(captures)
+        connections = tuple(
+            row for capture in captures for row in _diagnosed(capture, judged(capture), joined)
+        )
+        self.diagnosis = Diagnosis(
+            captures=tuple(_summary(capture) for capture in captures),
+            connections=connections,
+            comparisons=nearest_good(connections),
+        )
+
+    def conversation(self, connection_id: int) -> Conversation:
+        """A connection with its packets.
+
+        Raises:
+            KeyError: no connection has this id.
+        """
+        for capture in self._captures:
+            row = connection_id - capture.first_id
+            if 0 <= row < len(capture.connections):
+                return capture.conversation(row)
+        raise KeyError(connection_id)
+
+
+def diagnose(paths: Sequence[str | Path], *, progress: Callable[[float], None] | None = None) -> Case:
+    """Say what became of every connection in captures.
+
+    `progress` is called with the fraction read, now and then.
+
+    Raises:
+        CaptureFileError: a path is no capture that can be read.
+    """
+    return Case(open_captures(paths, progress=progress))
+
+
+def judged(capture: CaptureColumns) -> list[Verdict]:
+    """The verdict of each connection of a capture, by row."""
+    screened = screen(capture)
+    neighbours = Neighbours(capture)
+    read = {row: judge(capture.conversation(row), neighbours.context(row)) for row in screened.read.tolist()}
+    return [
+        read[row] if row in read else verdict_unread(capture, row, Finding(finding))
+        for row, finding in enumerate(screened.findings.tolist())
+    ]
+
+
+def nearest_good(connections: Iterable[DiagnosedConnection]) -> dict[int, int]:
+    """For each failed connection, the good one to the same server that began nearest to it."""
+    good: defaultdict[tuple[str, int], list[tuple[int, int]]] = defaultdict(list)
+    failed = []
+    for row in connections:
+        if row.verdict.failed:
+            failed.append(row)
+        elif row.verdict.id is VerdictId.OK and row.verdict.phase in _COMPARABLE and row.server_bytes:
+            good[row.server.ip, row.server.port].append((row.start_ns, row.id))
+    for candidates in good.values():
+        candidates.sort()
+    nearest = {}
+    for row in failed:
+        candidates = good[row.server.ip, row.server.port]
+        at = bisect_left(candidates, (row.start_ns, row.id))
+        near = candidates[max(0, at - 1) : at + 1]
+        if near:
+            nearest[row.id] = min(near, key=lambda other: abs(other[0] - row.start_ns))[1]
+    return nearest
+
+
+def _diagnosed(
+    capture: CaptureColumns, verdicts: Sequence[Verdict], joined: dict[int, int]
+) -> Iterator[DiagnosedConnection]:
+    table, client, server = (
+        capture.connections.table,
+        capture.connections.client,
+        capture.connections.server,
+    )
+    for row, verdict in enumerate(verdicts):
+        client_end, server_end = capture.endpoints(row)
+        connection_id = capture.first_id + row
+        yield DiagnosedConnection(
+            id=connection_id,
+            end_to_end=joined.get(connection_id, connection_id),
+            capture=capture.index,
+            point=capture.points[table["point"][row]],
+            transport="tcp",
+            tcp_stream=int(table["stream"][row]),
+            tunnel=(),
+            client=client_end,
+            server=server_end,
+            start_ns=int(table["first_ns"][row]),
+            end_ns=int(table["last_ns"][row]),
+            client_packets=int(client["packets"][row]),
+            server_packets=int(server["packets"][row]),
+            client_bytes=int(client["bytes"][row]),
+            server_bytes=int(server["bytes"][row]),
+            tcp=capture.counts(row),
+            verdict=verdict,
+        )
+
+
+def _summary(capture: CaptureColumns) -> CaptureSummary:
+    """What the file holds; connections beyond the bound of the analyser are told as a warning."""
+    warnings = tuple(
+        f"{server.syns:,} more SYNs to {server.ip or 'other servers'}:{server.port} were only counted"
+        for server in capture.connections.overflow
+    )
+    return replace(capture.summary, warnings=capture.summary.warnings + warnings)
