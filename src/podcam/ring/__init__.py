@@ -17,7 +17,6 @@ from podcam.ring.ring import (
 )
 from podcam.ring.segment import (
     FLAG_PAYLOAD_CUT,
-    PRIVATE_BYTES,
     STATUS_CSUM_NOT_READY,
     RecordedPacket,
     SegmentHeader,
@@ -30,7 +29,6 @@ from podcam.ring.writer import SegmentWriter
 
 __all__ = [
     "FLAG_PAYLOAD_CUT",
-    "PRIVATE_BYTES",
     "STATUS_CSUM_NOT_READY",
     "FrozenPart",
     "NotKept",

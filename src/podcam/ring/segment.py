@@ -22,7 +22,7 @@ ALIGNMENT: Final = 8
 """Records begin at multiples of this, as packets do within a block (`V3_ALIGNMENT` of the kernel)."""
 HEAD_BYTES: Final = 48
 PRIVATE_BYTES: Final = 24
-"""What a packet ring has to ask for as `tp_sizeof_priv`."""
+"""What the format uses of a block's private area, which may be larger (`tp_sizeof_priv`)."""
 
 PACKET_HEAD_BYTES: Final = 68
 """`struct tpacket3_hdr` and the `struct sockaddr_ll` behind it."""
