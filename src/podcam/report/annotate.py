@@ -3,17 +3,15 @@
 Nothing else of the capture changes, neither the order of its frames nor their numbers.
 """
 
-import gzip
+import contextlib
 import io
-import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, cast
-
-import zstandard
+from typing import BinaryIO
 
 from podcam import clip, pcap
+from podcam.columns.mapping import MappedFiles
 from podcam.errors import CaptureFileError, UsageError
 from podcam.model.diagnosis import DiagnosedConnection, Diagnosis
 
@@ -23,8 +21,6 @@ Told = Callable[[int], None]
 """Told how many frames are done, now and then."""
 
 _SECTION_MAGIC = b"\x0a\x0d\x0d\x0a"
-_GZIP_MAGIC = b"\x1f\x8b"
-_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _TELL_EVERY = 10_000
 
 
@@ -81,32 +77,33 @@ def comments_of(connections: Iterable[DiagnosedConnection]) -> Comments:
 
 
 def _copy(source: Path, out: BinaryIO, comments: Comments, told: Told) -> None:
-    if source.is_dir():
-        clip.write_pcapng(clip.open_packets(source), out, comments, progress=told)
-        return
-    with _unpacked(source) as file:
-        try:
-            if file.peek(4)[:4] == _SECTION_MAGIC:
-                _copy_pcapng(file, out, comments, told)
+    if source.is_file():
+        with io.BufferedReader(_Unpacked(source)) as file:
+            start = file.peek(4)[:4]
+            copy = _copy_pcapng if start == _SECTION_MAGIC else _copy_pcap if pcap.is_pcap(start) else None
+            if copy is not None:
+                with contextlib.suppress(CaptureFileError):  # garbled from here on, as the diagnosis has said
+                    copy(file, out, comments, told)
                 return
-            if pcap.is_pcap(file.peek(4)):
-                _copy_pcap(file, out, comments, told)
-                return
-        except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError, CaptureFileError):
-            return  # cut or garbled from here on: the diagnosis said so, and knows no more of it either
     clip.write_pcapng(clip.open_packets(source), out, comments, progress=told)
 
 
-def _unpacked(path: Path) -> io.BufferedReader:
-    """The content of a file that may be compressed."""
-    file = path.open("rb")
-    start = file.peek(4)
-    if start.startswith(_GZIP_MAGIC):
-        return io.BufferedReader(cast("io.RawIOBase", gzip.GzipFile(fileobj=file)))
-    if start.startswith(_ZSTD_MAGIC):
-        frames = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
-        return io.BufferedReader(cast("io.RawIOBase", frames))
-    return file
+class _Unpacked(io.RawIOBase):
+    """A file as a diagnosis reads it: what it unpacks to, as far as it can be unpacked."""
+
+    def __init__(self, path: Path) -> None:
+        files = MappedFiles([path])
+        self._left = files.data.data[: files.sizes[0]]
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override] # Buffer is of 3.12
+        target = memoryview(buffer)
+        count = min(len(target), len(self._left))
+        target[:count] = self._left[:count]
+        self._left = self._left[count:]
+        return count
 
 
 def _copy_pcapng(file: BinaryIO, out: BinaryIO, comments: Comments, told: Told) -> None:
