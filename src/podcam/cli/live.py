@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -15,8 +16,8 @@ Event = dict[str, Any]
 class Reporter(Protocol):
     """Takes the recorder's events."""
 
-    def event(self, event: Event) -> None:
-        """Show it, or not."""
+    def show(self, events: Sequence[Event]) -> None:
+        """Show those of one moment that matter."""
 
     def close(self) -> None:
         """The recorder has ended."""
@@ -25,9 +26,9 @@ class Reporter(Protocol):
 class JsonLines:
     """Every event as one JSON object on a line of standard output."""
 
-    def event(self, event: Event) -> None:
-        """Write it at once."""
-        print(json.dumps(event, separators=(",", ":")), flush=True)
+    def show(self, events: Sequence[Event]) -> None:
+        """Write them at once."""
+        print("\n".join(json.dumps(event, separators=(",", ":")) for event in events), flush=True)
 
     def close(self) -> None:
         """Nothing is left to do."""
@@ -39,13 +40,14 @@ class PlainLines:
     def __init__(self) -> None:
         self._last: dict[str, Event] = {}
 
-    def event(self, event: Event) -> None:
-        """Show it if it matters to a person who reads a log."""
-        text = _spell(event)
-        if event["event"] == "stopped":
-            self._last[event["point"]] = event
-        if text is not None:
-            self._print(f"{_clock(event['time_ns'])} {text}")
+    def show(self, events: Sequence[Event]) -> None:
+        """Show what matters to a person who reads a log."""
+        for event in events:
+            text = _spell(event)
+            if event["event"] == "stopped":
+                self._last[event["point"]] = event
+            if text is not None:
+                self._print(f"{_clock(event['time_ns'])} {text}")
 
     def close(self) -> None:
         """Sum up."""
@@ -63,12 +65,14 @@ class LiveLine(PlainLines):
         super().__init__()
         self._points: dict[str, Event] = {}
 
-    def event(self, event: Event) -> None:
-        """Show it, or put its numbers into the live line."""
-        if event["event"] == "status":
-            self._points[event["point"]] = event
+    def show(self, events: Sequence[Event]) -> None:
+        """Show them, or put their numbers into the live line."""
+        for event in events:
+            if event["event"] == "status":
+                self._points[event["point"]] = event
+        super().show(events)
+        if self._points:
             self._draw()
-        super().event(event)
 
     def close(self) -> None:
         """Leave the totals in place of the live line."""
@@ -124,9 +128,13 @@ def _totals(points: list[Event]) -> str:
         f"ring {format_size(total('ring_bytes'))}{_reach(points)}",
     ]
     if points[0]["connections"] is not None:
-        parts += [f"{total('connections'):,} connections", f"{total('failures'):,} failed"]
-    parts.append(f"{points[0]['clips']} clip{'' if points[0]['clips'] == 1 else 's'}")
+        parts += [_count(total("connections"), "connection"), f"{total('failures'):,} failed"]
+    parts.append(_count(points[0]["clips"], "clip"))
     return " · ".join(parts)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _reach(points: list[Event]) -> str:

@@ -176,7 +176,7 @@ def run(args: argparse.Namespace) -> int:
     if args.command and not command:
         raise UsageError("there is no command after --")
     reporter: Reporter = JsonLines() if args.json else LiveLine() if sys.stderr.isatty() else PlainLines()
-    recorder = Recorder(_settings(args), reporter.event)
+    recorder = Recorder(_settings(args), reporter.show)
     try:
         return recorder.run(duration_ns=args.duration_ns, command=command)
     finally:

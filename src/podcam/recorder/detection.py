@@ -54,6 +54,7 @@ class _PointDetector:
         self.socket = sock
         self.detector = detector
         self.lost = 0
+        self.told = (0, 0)
 
 
 class Detection:
@@ -146,15 +147,18 @@ class Detection:
 
     def _keep_time(self) -> None:
         self._tick_due = time.monotonic() + _TICK_SECONDS
-        points = {}
+        news = {}
         for point in self._points.values():
             lost = dropped(point.socket)
             if lost:
                 point.lost += lost
                 point.detector.lost(time.time_ns())
             self._tick(point)
-            points[point.name] = (point.detector.connections, point.lost)
-        self._channel.send({"is": "status", "points": points})
+            counted = (point.detector.connections, point.lost)
+            if counted != point.told:
+                news[point.name] = point.told = counted
+        if news:
+            self._channel.send({"is": "status", "points": news})
 
     def _tell_addresses(self, name: str | None, learned_ns: int | None = None) -> None:
         self._channel.send(

@@ -9,7 +9,7 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple
 from typing import Any
 
@@ -49,10 +49,10 @@ _DEATHS_SECONDS = 60.0
 class Recorder:
     """Records until told to stop.
 
-    `observe` is called with each event; it may be slow, as packets do not wait for it.
+    `observe` is called with the events of a moment; it may be slow, as packets do not wait for it.
     """
 
-    def __init__(self, settings: RecorderSettings, observe: Callable[[Event], None]) -> None:
+    def __init__(self, settings: RecorderSettings, observe: Callable[[Sequence[Event]], None]) -> None:
         self._settings = settings
         self._observe = observe
         self._folder = RecorderFolder(settings.folder)
@@ -313,14 +313,13 @@ class Recorder:
     # --- what is told ---
 
     def _tell(self, event: str, point: str | None, **fields: Any) -> None:
-        self._observe({"event": event, "time_ns": time.time_ns(), "point": point, **fields})
+        self._observe([_event(event, point, fields)])
 
     def _take_status(self, points: dict[str, list[Any]]) -> None:
         before = self._written
-        self._written = {name: tuple(values) for name, values in points.items()}
+        self._written = before | {name: tuple(values) for name, values in points.items()}
         if not self._stopping:
-            for name in self._points:
-                self._tell("status", name, **self._totals(name))
+            self._observe([_event("status", name, self._totals(name)) for name in self._points])
             self._keep_write_budget({name: v[1] - before[name][1] for name, v in self._written.items()})
 
     def _totals(self, name: str) -> Event:
@@ -515,3 +514,7 @@ class Recorder:
             point.close()
         if hasattr(self, "_control"):
             self._control.close()
+
+
+def _event(event: str, point: str | None, fields: Mapping[str, Any]) -> Event:
+    return {"event": event, "time_ns": time.time_ns(), "point": point, **fields}

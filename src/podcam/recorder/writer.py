@@ -157,6 +157,8 @@ class Writer:
         self._points: dict[str, _PointWriter] = {}
         self._by_descriptor: dict[int, _PointWriter] = {}
         self._clips: dict[str, _OpenClip] = {}
+        self._news: set[str] = set()
+        """Points of which something is to be told."""
         self._epoll = select.epoll()
         self._epoll.register(channel.fileno(), select.EPOLLIN)
         self._status_due = time.monotonic() + _STATUS_SECONDS
@@ -219,6 +221,7 @@ class Writer:
         if message["gap"]:
             ring.note("gap", {"reason": message["gap"]}, time.time_ns())
         self._points[point.name] = point
+        self._news.add(point.name)
         self._listen_to(point)
         self._tell({"is": "added", "point": point.name})
 
@@ -242,6 +245,7 @@ class Writer:
 
     def _drain(self, point: _PointWriter) -> None:
         asked = point.filling
+        self._news.add(point.name)
         try:
             point.drain()
         except SegmentError as error:
@@ -290,6 +294,7 @@ class Writer:
         self, clip: _OpenClip, point: _PointWriter, windows: tuple[Window, ...], *, ended: bool
     ) -> None:
         into = clip.folder / point.ring.folder.name
+        self._news.add(point.name)
         try:
             point.drain()
             part = point.ring.freeze(into, windows, time.time_ns())
@@ -303,6 +308,12 @@ class Writer:
     def _tell_status(self, now: float) -> None:
         points = {}
         for point in self._points.values():
+            if now - point.busy_seconds > _QUIET_SECONDS:
+                self._tell({"is": "quiet", "point": point.name})
+                point.busy_seconds = now
+            if point.name not in self._news:
+                continue
+            point.filling = False
             ring = point.ring
             points[point.name] = [
                 ring.packets,
@@ -312,12 +323,9 @@ class Writer:
                 ring.bytes,
                 ring.oldest_ns,
             ]
-            point.filling = False
-            if now - point.busy_seconds > _QUIET_SECONDS:
-                self._tell({"is": "quiet", "point": point.name})
-                point.busy_seconds = now
             for notice in ring.take_notices():
                 self._tell({"is": "warning", "point": point.name, "text": _spell(notice)})
+        self._news.clear()
         self._tell({"is": "status", "points": points})
         while not self._syncer.failed.empty():
             self._tell({"is": "warning", "point": None, "text": self._syncer.failed.get()})

@@ -7,6 +7,7 @@ numbers. What these packets mean is decided in `judge` and `rules`; silence is j
 import struct
 from collections import deque
 from collections.abc import Callable
+from ipaddress import ip_address
 
 from podcam.model.failure import Failure, ServerCounts
 from podcam.model.point import Endpoint
@@ -59,8 +60,8 @@ class Detector:
     """Follows the connections of one point.
 
     `feed` takes every control packet, in the order of the wire; `tick` the time, at least once a second and
-    after what has arrived was fed; it returns the failures. `concerns` is asked about failures only: what does
-    not concern is counted, not returned. `on_dns` gets the messages of name servers.
+    after what has arrived was fed; it returns the failures. `concerns` is asked about failures only: what
+    does not concern is counted, not returned. `on_dns` gets the messages of name servers.
     """
 
     def __init__(
@@ -106,6 +107,11 @@ class Detector:
     def counts(self) -> list[ServerCounts]:
         """What became of the connections to each server."""
         return [server.counts(self._since_ns) for server in self._peers.servers]
+
+    def counts_of(self, server: Endpoint) -> ServerCounts | None:
+        """What became of the connections to one server; None when none was seen lately."""
+        found = self._peers.find(ip_address(server.ip).packed + server.port.to_bytes(2, "big"))
+        return None if found is None else found.counts(self._since_ns)
 
     def feed(self, time_ns: int, packet: bytes) -> None:
         """Take one packet, from its IP header on. Whatever is no control packet is passed over."""

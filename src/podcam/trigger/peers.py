@@ -78,6 +78,10 @@ class Peers:
         """All servers known."""
         return list(self._servers.values())
 
+    def find(self, address: bytes) -> Server | None:
+        """The server with this IP address and port, as in packets; it does not count as heard of."""
+        return self._servers.get(address)
+
     def known_pair(self, key: bytes) -> Pair | None:
         """The pair that a connection's key belongs to, if it is remembered."""
         return self._pairs.get(pair_of(key))
