@@ -29,9 +29,8 @@ def test_agrees_on_exactly_the_failed_connections() -> None:
         ([_good(40020)], "port 40020 was failed and is not flagged"),
         ([_row(40020), _row(40021)], "port 40021 is flagged and was not failed"),
         (
-            [_row(40020, fault="client")],
-            "port 40020 is reset-during-startup, client, startup "
-            "instead of reset-during-startup, server, startup",
+            [_row(40020, verdict="connect-refused", fault="client", phase="connect")],
+            "port 40020 is connect-refused, client, connect instead of reset-during-startup, server, startup",
         ),
         ([_row(40020, evidence=[])], "port 40020 has no evidence"),
     ],
