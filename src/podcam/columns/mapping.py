@@ -1,14 +1,14 @@
 """Files in memory: one after another, as if they were one."""
 
 import ctypes
-import gzip
 import mmap
 import os
 import tempfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import IO, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -33,8 +33,8 @@ class MappedFiles:
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self.warnings: list[str] = []
-        files = [self._open(path) for path in paths]
-        try:
+        with ExitStack() as stack:
+            files = [self._open(path, stack) for path in paths]
             self.sizes = [os.fstat(file.fileno()).st_size for file in files]
             self.starts: list[int] = []
             total = 0
@@ -48,45 +48,62 @@ class MappedFiles:
             for file, start, size in zip(files, self.starts, self.sizes, strict=True):
                 if size:
                     _map_at(self.data.ctypes.data + start, size, file.fileno())
-        finally:
-            for file in files:
-                file.close()
 
     def forget(self) -> None:
         """Let the kernel take back the pages read so far; they are read again where they are wanted."""
         self._region.madvise(mmap.MADV_DONTNEED)
 
-    def _open(self, path: Path) -> BinaryIO:
+    def _open(self, path: Path, stack: ExitStack) -> IO[bytes]:
+        """A file whose bytes can be mapped: itself, or what it unpacks to."""
         try:
-            file = path.open("rb")
-            start = file.read(4)
-            if start[:2] == _GZIP or start == _ZSTD or not file.seekable():
-                return self._unpacked(file, start, path)
+            file = stack.enter_context(path.open("rb"))
+            start = file.read(4) if file.seekable() else b""
+            if start[:2] != _GZIP and start != _ZSTD and file.seekable():
+                return file
+            target = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 # it is one
+            self._unpack(file, start, target, path)
         except OSError as error:
             raise CaptureFileError(f"cannot read {path}: {error.strerror or error}") from error
-        return file
-
-    def _unpacked(self, file: BinaryIO, start: bytes, path: Path) -> BinaryIO:
-        """The content of a compressed file as a temporary one."""
-        target = tempfile.TemporaryFile()  # noqa: SIM115  # the caller closes it
-        with file:
-            file.seek(0)
-            source: BinaryIO
-            if start[:2] == _GZIP:
-                source = gzip.GzipFile(fileobj=file)  # type: ignore[assignment]
-            else:
-                source = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
-            try:
-                while piece := source.read(_COPY_BYTES):
-                    target.write(piece)
-            except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:
-                if not target.tell():
-                    raise CaptureFileError(f"cannot unpack {path}: {error}") from error
-                self.warnings.append(
-                    f"{path} is cut or damaged: only what could be unpacked was read ({error})"
-                )
-        target.flush()
         return target
+
+    def _unpack(self, file: IO[bytes], start: bytes, target: IO[bytes], path: Path) -> None:
+        """Copy a compressed file, or a pipe, to one that can be mapped."""
+        if start:
+            file.seek(0)
+        pieces: Iterator[bytes]
+        if start[:2] == _GZIP:
+            pieces = _gunzip(file)
+        elif start == _ZSTD:
+            pieces = _pieces(zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True))
+        else:
+            pieces = _pieces(file)
+        try:
+            target.writelines(pieces)
+        except (EOFError, zlib.error, zstandard.ZstdError) as error:
+            if not target.tell():
+                raise CaptureFileError(f"cannot unpack {path}: {error}") from error
+            self.warnings.append(f"cut or damaged: only what could be unpacked was read ({error})")
+        target.flush()
+
+
+def _pieces(file: IO[bytes]) -> Iterator[bytes]:
+    while piece := file.read(_COPY_BYTES):
+        yield piece
+
+
+def _gunzip(file: IO[bytes]) -> Iterator[bytes]:
+    """All members of a gzip file; of one that is cut, all that can be had."""
+    member, whole = zlib.decompressobj(zlib.MAX_WBITS | 16), False
+    for packed in _pieces(file):
+        rest = packed
+        while rest:
+            yield member.decompress(rest)
+            rest = member.unused_data
+            whole = member.eof
+            if whole:
+                member = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    if not whole:
+        raise EOFError("it ends before its end mark")
 
 
 def _map_at(address: int, size: int, fd: int) -> None:

@@ -202,6 +202,7 @@ class PcapngSource:
             packet[:] = np.zeros(1, packet.dtype)
             if not self.interfaces:
                 self.interfaces.append(SourceInterface(NO_LINK_TYPE, self._point(self._file_point)))
+                self._first_interface = 1
             packet["interface"] = len(self.interfaces) - 1
             return 1
         return 0
