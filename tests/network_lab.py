@@ -1,6 +1,7 @@
 """Network namespaces of a test's own, with real links between them; nothing leaves them."""
 
 import fcntl
+import functools
 import itertools
 import os
 import shutil
@@ -23,13 +24,16 @@ _IFF_TUN, _IFF_NO_PI = 0x0001, 0x1000
 _numbers = itertools.count()
 
 
+@functools.cache
 def why_not() -> str | None:
     """What is missing for making namespaces, None when nothing is."""
-    if os.geteuid() != 0:
-        return "network namespaces need root: sudo make test"
     if shutil.which("ip") is None:
         return "ip is missing: apt-get install iproute2"
-    return None
+    try:
+        with namespace():
+            return None
+    except subprocess.CalledProcessError as error:
+        return f"network namespaces need root with CAP_SYS_ADMIN and CAP_NET_ADMIN: {error.stderr.strip()}"
 
 
 def ip(*arguments: str) -> None:

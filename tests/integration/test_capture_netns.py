@@ -129,6 +129,19 @@ def test_a_change_that_means_nothing_is_no_news() -> None:
         watch.close()
 
 
+def test_an_interface_that_leaves_its_bridge_is_still_there() -> None:
+    with lab.namespace() as where:
+        lab.ip("-n", where.name, "link", "add", "br0", "type", "bridge")
+        lab.ip("-n", where.name, "link", "add", "a0", "type", "veth", "peer", "name", "a1")
+        lab.ip("-n", where.name, "link", "set", "a0", "master", "br0")
+        watch = LinkWatch(where)
+        lab.ip("-n", where.name, "link", "set", "a0", "nomaster")
+        assert select.select([watch], [], [], 5)[0] == [watch]
+        assert not watch.update()
+        assert list(watch.interfaces.values()) == list_interfaces(where)
+        watch.close()
+
+
 def test_a_namespace_with_hundreds_of_interfaces() -> None:
     with lab.namespace() as where:
         for number in range(150):
