@@ -22,7 +22,9 @@ _ALIKE_SCORE, _BARE_ACK_SCORE, _GAP_COST = 3, 1, 1
 _SILENCE_NS = 1_000_000_000
 """From here on a pause is worth a row."""
 _ALIKE_HEAD, _ALIKE_TAIL = 8, 6
-_PARTED_HEAD, _PARTED_TAIL = 10, 8
+_FAILED_HEAD, _FAILED_TAIL = 16, 10
+_GOOD_HEAD = 10
+"""How far the good connection is followed behind the parting, or as far as the failed one."""
 _FEWEST_HIDDEN = 3
 
 
@@ -133,7 +135,8 @@ def compare(failed: Track, good: Track | None) -> Ladder:
     pairs = _alignment(failed.likenesses(), good.likenesses())
     failed_from = 1 + max((left for left, _ in pairs if left is not None), default=-1)
     good_from = 1 + max((right for _, right in pairs if right is not None), default=-1)
-    parted = zip_longest(_to_the_end(failed, failed_from), _going_on(good, good_from))
+    rest = list(_to_the_end(failed, failed_from))
+    parted = zip_longest(rest, _going_on(good, good_from, max(len(rest), _GOOD_HEAD)))
     return Ladder(
         alike=tuple(_alike_rows(failed, good, pairs)),
         parted=tuple(Row(left, right) for left, right in parted),
@@ -206,7 +209,7 @@ def _to_the_end(track: Track, start: int) -> Iterator[Entry]:
     """All that is left of the failed connection, without the middle where it is long."""
     end = len(track.packets)
     proven = (at for at in range(start, end) if track.packets[at].frame in track.proofs)
-    shown = {*range(start, start + _PARTED_HEAD), *range(end - _PARTED_TAIL, end), *proven}
+    shown = {*range(start, start + _FAILED_HEAD), *range(end - _FAILED_TAIL, end), *proven}
     for step in _shown_or_hidden(range(start, end), shown):
         if isinstance(step, range):
             took_ns = track.packets[step[-1]].time_ns - track.packets[step[0]].time_ns
@@ -220,10 +223,10 @@ def _to_the_end(track: Track, start: int) -> Iterator[Entry]:
         yield silence
 
 
-def _going_on(track: Track, start: int) -> Iterator[Entry]:
-    """How the good connection went on."""
+def _going_on(track: Track, start: int, most: int) -> Iterator[Entry]:
+    """How the good connection went on, in about `most` packets."""
     end = len(track.packets)
-    shown_end = end if end - start < _PARTED_HEAD + _FEWEST_HIDDEN else start + _PARTED_HEAD
+    shown_end = end if end - start < most + _FEWEST_HIDDEN else start + most
     for at in range(start, shown_end):
         if silence := track.silence_before(at):
             yield silence

@@ -6,7 +6,7 @@ from rich.text import Text
 
 from podcam.model.diagnosis import DiagnosedConnection
 from podcam.report.drawing import Scale, fit, heading, line, scales
-from podcam.report.ladder import Entry, Ladder
+from podcam.report.ladder import Arrow, Entry, Ladder
 from podcam.report.spelling import named, span
 
 SIDE_BY_SIDE_COLUMNS = 100
@@ -32,8 +32,10 @@ def _alone(ladder: Ladder, row: DiagnosedConnection, width: int) -> Iterator[Tex
     [scale] = scales(entries, width=width)
     yield _title(row, width)
     yield heading(scale)
-    for entry in entries:
-        yield line(entry, scale, _FAILED if row.verdict.failed else "")
+    proven = [at for at, entry in enumerate(entries) if isinstance(entry, Arrow) and entry.proof is not None]
+    failing = max(proven, default=0) if row.verdict.failed else len(entries)
+    for at, entry in enumerate(entries):
+        yield line(entry, scale, _FAILED if at >= failing else "")
     if row.verdict.failed:
         yield Text("no good connection to this server in what was read, to compare with", "dim")
 

@@ -5,6 +5,7 @@ What comes from packets and files goes through `printable`, so that nothing can 
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
@@ -48,6 +49,7 @@ class TerminalReport:
         self._counts = counts
         self._overview = overview(diagnosis)
         self._rows = {row.id: row for row in diagnosis.connections}
+        self._several_points = len({point for capture in diagnosis.captures for point in capture.points}) > 1
         self._points: defaultdict[int, list[DiagnosedConnection]] = defaultdict(list)
         for row in diagnosis.connections:
             self._points[row.end_to_end].append(row)
@@ -107,7 +109,7 @@ class TerminalReport:
         about = [f"phase {row.verdict.phase}"]
         if row.verdict.fault is not Fault.NONE:
             about.insert(0, f"fault {row.verdict.fault}")
-        if row.point:
+        if self._several_points:
             about.append(f"at {printable(row.point)}")
         about += [
             f"{other.verdict.id} at {printable(other.point)}"
@@ -158,7 +160,10 @@ class TerminalReport:
             wanted = f"== {row.tcp_stream}"
             if good is not None and good.capture == row.capture and good.tcp_stream is not None:
                 wanted = "in {{{}, {}}}".format(*sorted((row.tcp_stream, good.tcp_stream)))
-            console.print(Text(f"Wireshark: tcp.stream {wanted}", "dim"))
+            exported = (
+                ", after podcam export" if Path(self._diagnosis.captures[row.capture].path).is_dir() else ""
+            )
+            console.print(Text(f"Wireshark{exported}: tcp.stream {wanted}", "dim"))
 
 
 def _captures(captures: Sequence[CaptureSummary]) -> Iterator[Text]:
@@ -170,8 +175,9 @@ def _captures(captures: Sequence[CaptureSummary]) -> Iterator[Text]:
                 f"{moment(capture.first_ns, date=True)} to {moment(capture.last_ns, date=not one_day)} UTC"
                 f" ({span(capture.last_ns - capture.first_ns)})"
             )
-        if any(capture.points):
-            about.append(f"recorded at {', '.join(map(printable, capture.points))}")
+        points = [point for point in capture.points if point != Path(capture.path).name]
+        if points:  # otherwise the file did not say, and goes by its own name
+            about.append(f"recorded at {', '.join(map(printable, points))}")
         yield Text.assemble((printable(capture.path), "bold"), ("  " + ", ".join(about), "dim"))
         if capture.dropped:
             yield Text(f"  the recorder lost {number(capture.dropped, 'packet')}", "yellow")

@@ -1,0 +1,95 @@
+"""`podcam clips` and `podcam export`, on a recorder's folder made by hand."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from frames import ethernet, ipv4, tcp
+from kernel_blocks import Sent, block
+from podcam import cli
+from podcam.clip import COMPLETE, ClipPart, ClipStore, Manifest, write_manifest
+from podcam.model.point import Interface, Point, Window
+from podcam.pcap import read_blocks
+from podcam.ring import SegmentWriter, Source
+
+NOW = 1_763_863_200_000_000_000  # 2025-11-23 02:00:00 UTC
+POINT = Point("web-0", "node-a")
+PACKET = ethernet(ipv4(tcp(51544, 5432), 6))
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    """A clip of three packets, the last one behind the window."""
+    window = Window(NOW - 60 * 10**9, NOW + 10 * 10**9)
+    manifest = Manifest("", "web-0 was \x1b[31mreset", NOW, window)
+    clip = ClipStore(tmp_path / "clips").create(manifest, "reset early")
+    (clip.path / "web-0").mkdir()
+    source = Source(POINT, "boot", 4096, (Interface(2, "eth0", 1),))
+    writer = SegmentWriter(clip.path / "web-0", source, sequence=1, created_ns=NOW)
+    times = (NOW, NOW + 1, NOW + 11 * 10**9)
+    writer.append([block([Sent(time_ns, PACKET) for time_ns in times])], written_ns=NOW)
+    writer.close(NOW)
+    part = ClipPart(POINT, "web-0", (writer.path.name,), writer.totals)
+    write_manifest(clip.path, Manifest(clip.manifest.id, manifest.reason, NOW, window, COMPLETE, (), (part,)))
+    return clip.path
+
+
+def test_the_list(clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["clips", "--dir", str(clip.parents[1])]) == 0
+    header, listed = capsys.readouterr().out.splitlines()
+    assert header.split() == ["CLIP", "FROM", "(UTC)", "LENGTH", "SIZE", "STATE", "REASON"]
+    assert listed.startswith("20251123-020000-reset-early  2025-11-23 01:59:00  70s     ")
+    assert listed.endswith("  complete  web-0 was ?[31mreset")
+
+
+def test_no_clips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["clips", "--dir", str(tmp_path / "nowhere")]) == 0
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", f"no clips in {tmp_path / 'nowhere' / 'clips'}\n")
+
+
+@pytest.mark.parametrize("spelling", ["id", "start of the id", "path"])
+def test_pin_and_unpin(clip: Path, spelling: str, capsys: pytest.CaptureFixture[str]) -> None:
+    name = {"id": clip.name, "start of the id": "20251123", "path": str(clip)}[spelling]
+    folder = ["--dir", str(clip.parents[1]), "--json"]
+    for flag, pinned in (("--pin", True), ("--unpin", False)):
+        assert cli.main(["clips", *folder, flag, name]) == 0
+        [entry] = json.loads(capsys.readouterr().out)["clips"]
+        assert entry["pinned"] is pinned
+        assert entry["path"] == str(clip)
+        assert entry["manifest"]["id"] == clip.name
+        assert entry["bytes"] > 0
+
+
+def test_a_clip_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["clips", "--dir", str(tmp_path), "--pin", "2020"]) == 1
+    assert capsys.readouterr().err == (
+        f"podcam: 2020 is not a clip of {tmp_path / 'clips'}: `podcam clips` lists them\n"
+    )
+
+
+def test_export(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "out.pcapng"
+    assert cli.main(["export", str(clip), "-o", str(target)]) == 0
+    assert capsys.readouterr().err == "2 packets written, 0 lost while recording\n"
+    with target.open("rb") as file:
+        assert sum(found.is_frame for found in read_blocks(file)) == 2
+
+
+def test_export_to_a_pipe(clip: Path, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    target = tmp_path / "out.pcapng"
+    assert cli.main(["export", str(clip), "-o", str(target)]) == 0
+    assert capfdbinary.readouterr().out == b""
+    assert cli.main(["export", str(clip), "-o", "-"]) == 0
+    assert capfdbinary.readouterr().out == target.read_bytes()
+
+
+def test_what_cannot_be_exported(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["export", str(tmp_path / "nowhere"), "-o", str(tmp_path / "out")]) == 1
+    assert cli.main(["export", str(clip), "-o", str(tmp_path / "nowhere" / "out")]) == 1
+    assert cli.main(["export", str(clip)]) == 2
+    err = capsys.readouterr().err.splitlines()
+    assert err[0].startswith(f"podcam: {tmp_path / 'nowhere'} ")
+    assert err[1] == f"podcam: cannot write {tmp_path / 'nowhere' / 'out'}: No such file or directory"
+    assert err[2] == "podcam: the following arguments are required: -o/--output (try: podcam export --help)"
