@@ -53,12 +53,8 @@ class Connection:
         self.syn_bytes = syn_bytes
         """Payload of the SYN (RFC 7413), which the SYN-ACK may acknowledge."""
 
-    def move(self, step_ns: int, before_ns: int, now_ns: int) -> None:
-        """Follow a clock that was set from `before_ns` to `now_ns`, `step_ns` away from where it would be.
-
-        Times that only the clock as it is now can have told are left alone.
-        """
+    def follow_clock_back(self, step_ns: int, now_ns: int) -> None:
+        """The clock was set back to `now_ns`, by -`step_ns`: move all times that it could not have told."""
         for name in ("start_ns", "syn_ns", "answer_ns", "synack_ns", "left_ns"):
-            time_ns = getattr(self, name)
-            if time_ns and (time_ns > now_ns if step_ns < 0 else time_ns <= before_ns):
-                setattr(self, name, time_ns + step_ns)
+            if getattr(self, name) > now_ns:
+                setattr(self, name, getattr(self, name) + step_ns)

@@ -136,7 +136,7 @@ class Keeper:
         self._latest_ns = now_ns
         closed = [clip for clip in self.open if set_back or clip.window.end_ns <= now_ns]
         if self._growing is not None and self._growing in closed:
-            self._cool_down(self._growing.opened_ns, now_ns)
+            self._cool_down(self._growing.opened_ns, now_ns if set_back else self._growing.window.end_ns)
             self._growing = None
         self._asked = [clip for clip in self._asked if clip not in closed]
         return closed
@@ -162,7 +162,7 @@ class Keeper:
             self._keys.add(key)
         return Extended(clip.number, clip.window)
 
-    def _cool_down(self, opened_ns: int, now_ns: int) -> None:
+    def _cool_down(self, opened_ns: int, closed_ns: int) -> None:
         """Start the cooldown of every server and class that the clip held.
 
         It doubles for those that did not stay well for as long as their last cooldown was.
@@ -172,7 +172,7 @@ class Keeper:
             pause_ns = self._cooldown_ns
             if last is not None and opened_ns < last.until_ns + last.pause_ns:
                 pause_ns = min(last.pause_ns * 2, self._longest_cooldown_ns)
-            self._cooldowns[key] = _Cooldown(now_ns + pause_ns, pause_ns)
+            self._cooldowns[key] = _Cooldown(closed_ns + pause_ns, pause_ns)
         while len(self._cooldowns) > _MAX_KEYS:
             self._cooldowns.popitem(last=False)
         self._keys = set()

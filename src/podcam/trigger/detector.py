@@ -42,7 +42,7 @@ _LEAVING_NS = 3 * _SECOND
 _STALLED_NS = _SECOND
 """How long after the third SYN-ACK nothing may complete the handshake."""
 _CLOCK_STEP_NS = 3 * _SECOND
-"""Ticks are a second apart or less: a larger step, or one backwards, is the clock being set."""
+"""Ticks are a second apart or less: after a larger step, or one backwards, the clock was set."""
 
 OnDns = Callable[[int, bytes], object]
 """Takes the time in ns and a DNS message."""
@@ -284,7 +284,7 @@ class Detector:
             sent = (seq - connection.server_isn - 1) & _MODULO
             if sent >= _STALE and time_ns - connection.start_ns < _LATE_NS:
                 return
-        elif acked is None:
+        elif acked is None or acked >= _STALE:
             return  # RFC 9293, 3.10.7.3: the client drops it
         elif acked <= connection.syn_bytes:
             self._ended(connection, Event.REFUSAL, "server", time_ns)
@@ -393,8 +393,10 @@ class Detector:
         self._judge.ended(connection, ending)
 
     def _follow_clock(self, now_ns: int) -> None:
-        """Move what is under way along when the clock was set, so that nothing seems to have waited long."""
-        step_ns = now_ns - self._now_ns
+        if now_ns > self._now_ns:  # set forward, or held up: silence in between says nothing
+            self.lost(self._now_ns)
+            return
         for connection in {*self._table, *self._stalled, *self._leaving}:
-            connection.move(step_ns, self._now_ns, now_ns)
-        self._judge.follow_clock(step_ns, now_ns)
+            connection.follow_clock_back(now_ns - self._now_ns, now_ns)
+        self._judge.follow_clock_back(now_ns - self._now_ns, now_ns)
+        self._blind_ns = min(self._blind_ns, now_ns)

@@ -81,8 +81,8 @@ class Judge:
         found, self._found = self._found, []
         return found
 
-    def follow_clock(self, step_ns: int, now_ns: int) -> None:
-        """Move the doubts along with a clock that was set."""
+    def follow_clock_back(self, step_ns: int, now_ns: int) -> None:
+        """Move the doubts along with a clock that was set back."""
         moved = [(known, replace(end, time_ns=end.time_ns + step_ns)) for known, end in self._doubtful]
         self._doubtful = deque(moved)
         self._round_ns = now_ns
