@@ -63,40 +63,20 @@ def reset(seen: Transcript, context: Context) -> Verdict | None:
     ending = seen.ending
     if ending is None or ending.manner is not Manner.RST:
         return None
+    if not seen.conversation.syn_seen and seen.last_data_before(ending.packet) is None:
+        return None  # nothing was seen of what it ends
     pending = _pending(seen)
-    if ending.side is Side.CLIENT:
-        return _reset_by_client(seen, ending, pending)
-    if pending is None and context.resets_by_habit:
-        return _good(seen, "The server ended the connection with RST after its answer, as it usually does.")
     said = seen.first_packet_of(pending.span) if pending else None
-    silence = _silence_before(seen, said or ending.packet)
-    if pending is not None and said is not None and silence >= LONG_SILENCE_NS:
-        return _failed(
-            seen,
-            VerdictId.RESET_IDLE,
-            Fault.SERVER,
-            f"The server answered the first data after a silence of {duration(silence)} with RST"
-            f"{_near_timeout(silence, exact=False)}.",
-            _before_silence(seen, said) + seen.said(pending) + seen.ended(),
-            phase=Phase.IDLE,
-            candidates=(
-                "an idle timeout of the server or of a device in between, which forgot the connection",
-            ),
-        )
-    if pending is not None:
+    if pending is not None and said is not None:
+        silence = _silence_before(seen, said)
+        if ending.side is Side.SERVER and silence >= LONG_SILENCE_NS:
+            return _reset_after_silence(seen, pending, said, silence)
         return _reset_mid_request(seen, ending, pending)
-    idle = seen.standing.started or silence >= LONG_SILENCE_NS
-    return _failed(
-        seen,
-        VerdictId.RESET_IDLE if idle else VerdictId.RESET_MID_REQUEST,
-        Fault.SERVER,
-        f"The server reset the connection {duration(silence)} after the last data, with nothing asked since"
-        f"{_near_timeout(silence, exact=True)}.",
-        _before_silence(seen, ending.packet) + seen.ended(),
-        candidates=("an idle timeout", "the server, or a proxy in between, was stopped")
-        if idle
-        else ("its answer was not complete", "the server ends connections with RST by habit"),
-    )
+    if ending.side is Side.CLIENT:
+        return None
+    if context.resets_by_habit:
+        return _good(seen, "The server ended the connection with RST after its answer, as it usually does.")
+    return _reset_unasked(seen, ending)
 
 
 def closed(seen: Transcript, _context: Context) -> Verdict | None:
@@ -151,10 +131,33 @@ _CLOSED_CANDIDATES = {
 }
 
 
-def _reset_by_client(seen: Transcript, ending: Ending, pending: Utterance | None) -> Verdict | None:
-    if pending is None:
-        return None
-    return _reset_mid_request(seen, ending, pending)
+def _reset_after_silence(seen: Transcript, pending: Utterance, said: Packet, silence: int) -> Verdict:
+    return _failed(
+        seen,
+        VerdictId.RESET_IDLE,
+        Fault.SERVER,
+        f"The server answered the first data after a silence of {duration(silence)} with RST"
+        f"{_near_timeout(silence, exact=False)}.",
+        _before_silence(seen, said) + seen.said(pending) + seen.ended(),
+        phase=Phase.IDLE,
+        candidates=("an idle timeout of the server or of a device in between, which forgot the connection",),
+    )
+
+
+def _reset_unasked(seen: Transcript, ending: Ending) -> Verdict:
+    silence = _silence_before(seen, ending.packet)
+    idle = seen.standing.started or silence >= LONG_SILENCE_NS
+    return _failed(
+        seen,
+        VerdictId.RESET_IDLE if idle else VerdictId.RESET_MID_REQUEST,
+        Fault.SERVER,
+        f"The server reset the connection {duration(silence)} after the last data, with nothing asked since"
+        f"{_near_timeout(silence, exact=True)}.",
+        _before_silence(seen, ending.packet) + seen.ended(),
+        candidates=("an idle timeout", "the server, or a proxy in between, was stopped")
+        if idle
+        else ("its answer was not complete", "the server ends connections with RST by habit"),
+    )
 
 
 def _reset_mid_request(seen: Transcript, ending: Ending, pending: Utterance) -> Verdict:

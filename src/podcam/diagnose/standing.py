@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from podcam.diagnose.wording import byte_count
 from podcam.model.verdict import Phase, Protocol
 from podcam.wire.postgres import ErrorResponse
 from podcam.wire.stream import Side, Span
@@ -22,7 +23,8 @@ class Utterance:
 
     def __str__(self) -> str:
         size = len(self.span)
-        return f"{self.what} ({size:,} byte{'' if size == 1 else 's'})"
+        told = byte_count(size)
+        return f"{self.what[:-1]}, {told})" if self.what.endswith(")") else f"{self.what} ({told})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -187,6 +187,8 @@ def broken_off(seen: Transcript, _context: Context) -> Verdict | None:
     standing, ending = seen.standing, seen.ending
     if not standing.starting or ending is None:
         return None
+    if standing.goodbye is not None and standing.goodbye.side is Side.SERVER:
+        return _ended_encrypted(seen, standing.goodbye)
     opening = standing.opening
     last = standing.unanswered or opening
     candidates = _SERVER_CANDIDATES if ending.side is Side.SERVER else _CLIENT_CANDIDATES
@@ -194,7 +196,7 @@ def broken_off(seen: Transcript, _context: Context) -> Verdict | None:
         standing.encrypted and standing.unanswered is not None and standing.unanswered.side is Side.SERVER
     )
     if unseen:
-        candidates = ("an error message, in what the server sent encrypted", *candidates)
+        candidates = ("an error message, which cannot be seen in what is encrypted", *candidates)
     reset = ending.manner is Manner.RST
     return _verdict(
         seen,
@@ -206,6 +208,27 @@ def broken_off(seen: Transcript, _context: Context) -> Verdict | None:
         *(seen.acknowledged(last) if last and last.side is not ending.side else ()),
         *seen.ended(),
         candidates=candidates + other_sender(seen, ending),
+    )
+
+
+def _ended_encrypted(seen: Transcript, goodbye: Utterance) -> Verdict:
+    """The server ends TLS in the start-up: what TCP does after that, and who does it first, is no matter."""
+    standing = seen.standing
+    last = standing.unanswered if standing.unanswered != standing.opening else None
+    said = f"answered with an {last} and" if last and last.side is Side.SERVER else "did not answer, and"
+    return _verdict(
+        seen,
+        VerdictId.CLOSED_DURING_STARTUP,
+        Fault.SERVER,
+        f"The server {said} ended TLS before the start-up was complete.",
+        *seen.said(standing.opening),
+        *seen.said(last),
+        *seen.said(goodbye),
+        *seen.ended(),
+        candidates=(
+            "an error message, or the reason in a TLS alert, which cannot be seen in what is encrypted",
+            *_SERVER_CANDIDATES,
+        ),
     )
 
 

@@ -5,6 +5,7 @@ known by the SSLRequest before it or by ALPN.
 """
 
 from dataclasses import dataclass
+from itertools import takewhile
 
 from podcam.diagnose.standing import Rejection, Standing, Utterance
 from podcam.model.verdict import Phase, Protocol
@@ -214,25 +215,27 @@ class TlsDialogue:
         )
 
     def _without_tickets(self) -> list[_Record]:
-        """The records of the two sides' dialogue.
+        """The records without the session tickets that a TLS 1.3 server sends behind the handshake.
 
-        A TLS 1.3 server sends session tickets behind the handshake: before the client said anything, or (they
-        cross on the way) as several records of equal size in a row.
+        Tickets are all of one size. Those that come before the client said anything are no answer; those that
+        cross its first words on the way are known by their size, or by coming in a row.
         """
         if self._detail.get("version") != _TLS_1_3 or not self._from_start:
             return self._records
-        spoken = next((i for i, record in enumerate(self._records) if record.side is Side.CLIENT), None)
-        if spoken is None:
-            return [record for record in self._records if record.plaintext < _SHORTEST_TICKET]
-        before = [r for r in self._records[:spoken] if r.plaintext < _SHORTEST_TICKET]
-        rest = self._records[spoken:]
-        at = next((i for i, record in enumerate(rest) if record.side is Side.SERVER), len(rest))
-        run = at
-        while run < len(rest) and rest[run].side is Side.SERVER and rest[run].plaintext == rest[at].plaintext:
-            run += 1
-        if run - at >= 2 and rest[at].plaintext >= _SHORTEST_TICKET:
-            rest = rest[:at] + rest[run:]
-        return before + rest
+        first_words = self._index_of_client(0)
+        early = [r for r in self._records[:first_words] if r.plaintext >= _SHORTEST_TICKET]
+        crossing = self._records[first_words + 1 : self._index_of_client(first_words + 1)]
+        tickets = list(early)
+        size = early[0].plaintext if early else crossing[0].plaintext if crossing else 0
+        alike = list(takewhile(lambda record: record.plaintext == size, crossing))
+        if early or (len(alike) >= 2 and size >= _SHORTEST_TICKET):
+            tickets += alike
+        return [record for record in self._records if record not in tickets]
+
+    def _index_of_client(self, start: int) -> int:
+        """Index of the client's next record."""
+        records = self._records
+        return next((i for i in range(start, len(records)) if records[i].side is Side.CLIENT), len(records))
 
     @staticmethod
     def _said_last(records: list[_Record], what: str) -> Utterance | None:
