@@ -4,17 +4,9 @@ Owns every byte of a segment; knows nothing of sockets.
 """
 
 from podcam.ring.freeze import FrozenPart, freeze, read_totals, segments_in
+from podcam.ring.notices import Notice, NotKept, PacketsLost, RingGrew, RingShrunk, TornSegment
 from podcam.ring.reader import SegmentReader
-from podcam.ring.ring import (
-    Notice,
-    NotKept,
-    PacketsLost,
-    Ring,
-    RingGrew,
-    RingShrunk,
-    TornSegment,
-    sync,
-)
+from podcam.ring.ring import Ring
 from podcam.ring.segment import (
     FLAG_PAYLOAD_CUT,
     STATUS_CSUM_NOT_READY,
@@ -25,7 +17,7 @@ from podcam.ring.segment import (
     is_segment,
     parse_segment_name,
 )
-from podcam.ring.writer import SegmentWriter
+from podcam.ring.writer import SegmentWriter, sync
 
 __all__ = [
     "FLAG_PAYLOAD_CUT",

@@ -10,7 +10,7 @@ import re
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from sys import byteorder
 from typing import Final, NamedTuple, Self
 
@@ -208,16 +208,12 @@ class Totals:
 
     def plus(self, block: "Block") -> "Totals":
         """With one more block. Times are the extremes, so that a clock set back loses nothing."""
-        dropped = self.dropped + block.dropped
-        if not block.packets:
-            return replace(self, dropped=dropped)
-        return replace(
-            self,
-            packets=self.packets + block.packets,
-            dropped=dropped,
-            first_ns=block.first_ns if self.first_ns is None else min(self.first_ns, block.first_ns),
-            last_ns=block.last_ns if self.last_ns is None else max(self.last_ns, block.last_ns),
-        )
+        first_ns, last_ns = self.first_ns, self.last_ns
+        if block.packets:
+            first_ns = block.first_ns if first_ns is None else min(first_ns, block.first_ns)
+            last_ns = block.last_ns if last_ns is None else max(last_ns, block.last_ns)
+        packets, dropped = self.packets + block.packets, self.dropped + block.dropped
+        return Totals(packets, self.bytes, dropped, first_ns, last_ns)
 
 
 @dataclass(frozen=True, slots=True)

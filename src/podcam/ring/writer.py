@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -29,7 +29,7 @@ _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 class SegmentWriter:
     """Writes one segment. Never looks at single packets: counts and times come from the heads of the blocks.
 
-    `totals` says what it holds so far. A full file system is told by what the methods return.
+    `size` is that of the file. A full file system is told by what the methods return.
 
     Raises:
         SegmentError: the file cannot be made or written.
@@ -39,7 +39,8 @@ class SegmentWriter:
         self.path = folder / segment_name(sequence, created_ns)
         tag = crc32(f"{source.point.name}/{source.boot_id}/{sequence}/{created_ns}".encode())
         self.header = SegmentHeader(source, sequence, created_ns, tag)
-        self.totals = Totals()
+        self.size = 0
+        self._content = Totals()
         try:
             self._fd = os.open(
                 self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600
@@ -53,7 +54,7 @@ class SegmentWriter:
             os.close(self._fd)
             self._fd = -1
             self.path.unlink()
-        self._header_bytes = self.totals.bytes
+        self._header_bytes = self.size
 
     @property
     def is_open(self) -> bool:
@@ -63,7 +64,17 @@ class SegmentWriter:
     @property
     def is_fresh(self) -> bool:
         """Whether nothing came after the header yet."""
-        return self.totals.bytes == self._header_bytes
+        return self.size == self._header_bytes
+
+    @property
+    def packets(self) -> int:
+        """Packets written so far."""
+        return self._content.packets
+
+    @property
+    def totals(self) -> Totals:
+        """What the segment holds so far."""
+        return replace(self._content, bytes=self.size)
 
     def append(
         self, blocks: Sequence[memoryview | bytearray], *, written_ns: int, dropped: int = 0, flags: int = 0
@@ -82,13 +93,13 @@ class SegmentWriter:
             NATIVE.private.pack_into(block, HEAD_BYTES, BLOCK_MAGIC, dropped, written_ns, flags, tag)
             dropped = 0
         written = self._write(blocks)
-        totals = self.totals
+        content = self._content
         for block in blocks[:written]:
             record = parse_block(NATIVE, memoryview(block), 0)
             if record is None:
                 raise SegmentError(f"{self.path}: what was written is not a block of a packet ring")
-            totals = totals.plus(record)
-        self.totals = totals
+            content = content.plus(record)
+        self._content = content
         return written
 
     def write_metadata(
@@ -108,9 +119,7 @@ class SegmentWriter:
     def _write(self, records: Sequence[memoryview | bytearray | bytes]) -> int:
         """Appends the records; how many fitted in whole."""
         todo = [memoryview(record) for record in records]
-        start = self.totals.bytes
-        end = start  # of the last whole record
-        position = start
+        position = end = self.size
         full = False
         while todo and not full:
             try:
@@ -128,5 +137,26 @@ class SegmentWriter:
                 todo[0] = todo[0][count:]
         if position > end:
             os.ftruncate(self._fd, end)
-        self.totals = replace(self.totals, bytes=end)
+        self.size = end
         return len(records) - len(todo)
+
+
+def sync(paths: Iterable[Path]) -> None:
+    """Waits until files and folders survive a power cut; may take seconds, so not where packets wait.
+
+    What was evicted meanwhile is passed over.
+
+    Raises:
+        SegmentError: the disk fails.
+    """
+    for path in paths:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            raise SegmentError(f"cannot write {path} to disk: {error.strerror}") from error
+        finally:
+            os.close(descriptor)
