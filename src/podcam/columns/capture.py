@@ -37,6 +37,7 @@ class CaptureColumns:
         points: names of the points; `connections.table["point"]` indexes them.
         connections: one row per TCP connection and point.
         packets: one row per frame (`layout.PACKET`).
+        kernels: those it was read with.
     """
 
     def __init__(self, analyser: Analyser, summary: CaptureSummary, index: int, first_id: int) -> None:
@@ -46,6 +47,7 @@ class CaptureColumns:
         self.points = summary.points
         self.connections = analyser.connections()
         self.packets: Table = analyser.packets
+        self.kernels = analyser.kernels
         self._analyser = analyser
 
     def endpoints(self, row: int) -> tuple[Endpoint, Endpoint]:
@@ -177,9 +179,11 @@ def _open_capture(
     max_connections: int,
 ) -> CaptureColumns:
     recording = _recording_at(path)
-    files = MappedFiles(
-        [segment for part in recording.parts for segment in part.segments] if recording else [path]
-    )
+    if recording:
+        segments = [segment for part in recording.parts for segment in part.segments]
+        files = MappedFiles(segments, may_miss=True)  # a recorder may evict what was there a moment ago
+    else:
+        files = MappedFiles([path])
     analyser = Analyser(files, kernels, max_connections)
     tell = partial(_tell, progress, analyser, files) if progress else None
     if recording:

@@ -113,7 +113,7 @@ SIDE = np.dtype(
 
 INTERFACE = np.dtype(
     [
-        ("offset_ns", np.int64),  # added to timestamps (if_tsoffset)
+        ("offset_s", np.int64),  # added to timestamps (if_tsoffset)
         ("ticks_per_second", np.int64),  # if_tsresol
         ("snap_length", np.int64),  # 0: none
         ("link_type", np.int32),  # LINKTYPE_*

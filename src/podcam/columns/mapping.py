@@ -25,14 +25,15 @@ class MappedFiles:
     """Some files, mapped one behind the other into one stretch of memory, so that a position tells which.
 
     `data` is all of it, `starts` where each file begins and `sizes` how long each is; what lies between the
-    end of a file and the next start is zero.
+    end of a file and the next start is zero. With `may_miss`, a missing file is empty, and warned of.
 
     Raises:
         CaptureFileError: a file is not there, or cannot be read.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path], *, may_miss: bool = False) -> None:
         self.warnings: list[str] = []
+        self._may_miss = may_miss
         with ExitStack() as stack:
             files = [self._open(path, stack) for path in paths]
             self.sizes = [os.fstat(file.fileno()).st_size for file in files]
@@ -56,6 +57,9 @@ class MappedFiles:
     def _open(self, path: Path, stack: ExitStack) -> IO[bytes]:
         """A file whose bytes can be mapped: itself, or what it unpacks to."""
         try:
+            if self._may_miss and not path.exists():
+                self.warnings.append(f"{path.name} is missing")
+                return stack.enter_context(Path(os.devnull).open("rb"))
             file = stack.enter_context(path.open("rb"))
             start = file.read(4) if file.seekable() else b""
             if start[:2] != _GZIP and start != _ZSTD and file.seekable():

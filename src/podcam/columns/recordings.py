@@ -95,6 +95,8 @@ class PartSource:
     def _all_blocks(self) -> Iterator[_Rest]:
         for number, path in enumerate(self._part.segments, self._first_file):
             start, size = self._files.starts[number], self._files.sizes[number]
+            if size == 0:
+                continue
             try:
                 reader = SegmentReader(path)
             except SegmentError as error:

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple, Protocol
 import numpy as np
 
 from podcam.columns.kernels.memory import Memory, either16, either32
-from podcam.columns.kernels.records import CUT, GARBLED, OTHER_BLOCK
+from podcam.columns.kernels.records import CUT, GARBLED, MOST_SECONDS, OTHER_BLOCK
 from podcam.columns.layout import INTERFACE, Table
 from podcam.columns.sets import KernelSet
 from podcam.pcap import BlockType, InterfaceOption, Option, StatisticsOption
@@ -20,7 +20,7 @@ class SourceInterface(NamedTuple):
     link_type: int
     point: int = 0
     ticks_per_second: int = 1_000_000_000
-    offset_ns: int = 0
+    offset_s: int = 0
     snap_length: int = 0
 
 
@@ -43,7 +43,7 @@ class Source(Protocol):
 def interface_table(interfaces: list[SourceInterface]) -> Table:
     """Interfaces as the kernels take them."""
     table = np.zeros(len(interfaces), INTERFACE)
-    for field_name in ("link_type", "point", "ticks_per_second", "offset_ns", "snap_length"):
+    for field_name in ("link_type", "point", "ticks_per_second", "offset_s", "snap_length"):
         table[field_name] = [getattr(interface, field_name) for interface in interfaces]
     return table
 
@@ -208,7 +208,7 @@ class PcapngSource:
         return 0
 
     def _add_interface(self, at: int, end: int) -> None:
-        ticks_per_second, offset_ns, point = 1_000_000, 0, self._file_point
+        ticks_per_second, offset_s, point = 1_000_000, 0, self._file_point
         for code, value in self._options(at + 16, end):
             if code == InterfaceOption.RESOLUTION and value:
                 exponent = value[0] & 0x7F
@@ -216,7 +216,7 @@ class PcapngSource:
                 ticks_per_second = base ** min(exponent, most)
             elif code == _OPTION_OFFSET and len(value) == 8:
                 seconds = int.from_bytes(value, "big" if self._big else "little", signed=True)
-                offset_ns = seconds * 1_000_000_000 if abs(seconds) < 1 << 32 else 0
+                offset_s = max(-MOST_SECONDS, min(seconds, MOST_SECONDS))
             elif code == Option.CUSTOM_STRING:
                 point = _point_of_podcam(value[4:]) or point
         link_type = either16(self._view, at + 8, self._big)
@@ -225,7 +225,7 @@ class PcapngSource:
                 link_type=_RAW_ALIASES.get(link_type, link_type),
                 point=self._point(point),
                 ticks_per_second=ticks_per_second,
-                offset_ns=offset_ns,
+                offset_s=offset_s,
                 snap_length=either32(self._view, at + 12, self._big),
             )
         )

@@ -25,6 +25,8 @@ MAX_CAPTURED_BYTES = 16 << 20
 MAX_BLOCK_BYTES = 2 * MAX_CAPTURED_BYTES
 
 NANOSECONDS = 1_000_000_000
+MOST_SECONDS = 1 << 33
+"""Times later than this (in the year 2242) do not fit into 64 bits of nanoseconds, and are garbled."""
 
 
 def walk_pcap(
@@ -64,15 +66,16 @@ def walk_pcap(
     return row, at, FULL
 
 
-def ticks_to_ns(ticks: int, ticks_per_second: int) -> int:
+def ticks_to_ns(ticks: int, ticks_per_second: int, offset_s: int) -> int:
     """Nanoseconds of a pcapng timestamp, rounded down; any resolution without overflow."""
     whole = ticks // ticks_per_second
     fraction = ticks - whole * ticks_per_second
+    seconds = max(0, min(whole + offset_s, MOST_SECONDS))
     if ticks_per_second <= 1 << 30:
-        return whole * NANOSECONDS + fraction * NANOSECONDS // ticks_per_second
+        return seconds * NANOSECONDS + fraction * NANOSECONDS // ticks_per_second
     if ticks_per_second % NANOSECONDS == 0:
-        return whole * NANOSECONDS + fraction // (ticks_per_second // NANOSECONDS)
-    return whole * NANOSECONDS + (fraction // (ticks_per_second >> 30)) * NANOSECONDS // (1 << 30)
+        return seconds * NANOSECONDS + fraction // (ticks_per_second // NANOSECONDS)
+    return seconds * NANOSECONDS + (fraction // (ticks_per_second >> 30)) * NANOSECONDS // (1 << 30)
 
 
 # Block types of pcapng (draft-ietf-opsawg-pcapng, section 10.1).
@@ -166,10 +169,9 @@ def read_enhanced(
     if number >= section_interfaces or captured > length - 32:
         return False
     interface = interfaces[first_interface + number]
-    ticks = either32(data, at + 12, big) << 32 | either32(data, at + 16, big)
-    time_ns = ticks_to_ns(ticks, int64(interface["ticks_per_second"])) + int64(interface["offset_ns"])
+    ticks = (either32(data, at + 12, big) & 0x7FFFFFFF) << 32 | either32(data, at + 16, big)
     packet["position"] = at + 28
-    packet["time_ns"] = time_ns
+    packet["time_ns"] = ticks_to_ns(ticks, int64(interface["ticks_per_second"]), int64(interface["offset_s"]))
     packet["captured"] = captured
     packet["original"] = either32(data, at + 24, big)
     packet["interface"] = first_interface + number
