@@ -10,6 +10,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from typing import NoReturn, Protocol, cast
 
 from podcam import __version__
@@ -57,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     0 success, 1 the work failed, 2 wrong usage; `record -- COMMAND` returns the command's own.
     """
     argv = sys.argv[1:] if argv is None else argv
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # an arrow that cannot be shown is no reason to fail
     try:
         try:
             code = _run_verb(argv[0], argv[1:]) if argv and argv[0] in VERBS else _run_top(argv)

@@ -19,7 +19,7 @@ from podcam.report.ladder import Arrow, Entry, Pause
 
 _LONG_NS = 100 * 10**9
 """From here on a ladder counts in seconds and not in milliseconds."""
-_WIDEST_LANE = 64
+_NARROWEST_LANE, _WIDEST_LANE = 24, 64
 _PROOF_WIDTH = 4
 _SHORTEST_LINE = 2
 
@@ -46,7 +46,8 @@ class Scale:
 def scales(*ladders: Iterable[Entry | None], width: int) -> list[Scale]:
     """Columns for ladders that stand beside each other and fill `width`, with lanes of one width."""
     narrow = [_scale(entries) for entries in ladders]
-    lane_width = min((width - sum(scale.width for scale in narrow)) // len(narrow), _WIDEST_LANE)
+    room = (width - sum(scale.width for scale in narrow)) // len(narrow)
+    lane_width = max(min(room, _WIDEST_LANE), _NARROWEST_LANE)
     return [replace(scale, lane_width=lane_width) for scale in narrow]
 
 
@@ -55,8 +56,8 @@ def _scale(entries: Iterable[Entry | None]) -> Scale:
     seconds = any(arrow.offset_ns >= _LONG_NS for arrow in arrows)
     return Scale(
         proof_width=_PROOF_WIDTH if any(arrow.proof is not None for arrow in arrows) else 0,
-        frame_width=max(len("frame"), *(len(str(arrow.frame)) for arrow in arrows)),
-        time_width=max(len("ms"), *(len(_time(arrow.offset_ns, seconds=seconds)) for arrow in arrows)),
+        frame_width=max([len("frame"), *(len(str(arrow.frame)) for arrow in arrows)]),
+        time_width=max([len("ms"), *(len(_time(arrow.offset_ns, seconds=seconds)) for arrow in arrows)]),
         seconds=seconds,
     )
 
