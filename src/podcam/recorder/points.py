@@ -26,7 +26,7 @@ from podcam.capture import (
 from podcam.errors import CaptureError, UsageError
 from podcam.recorder.channel import Message
 from podcam.recorder.settings import TrafficSettings
-from podcam.recorder.write_budget import CUT_PAYLOAD_BYTES
+from podcam.recorder.write_budget import CUT_PAYLOAD_BYTES, CUT_SNAPLEN
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -186,16 +186,17 @@ class WatchedPoint:
 
     def _traffic(self) -> Traffic:
         settings = self._settings
-        payload = settings.payload_bytes
+        payload, snaplen = settings.payload_bytes, settings.snaplen
         if self.cut:
             payload = CUT_PAYLOAD_BYTES if payload is None else min(payload, CUT_PAYLOAD_BYTES)
+            snaplen = min(snaplen, CUT_SNAPLEN)
         return Traffic(
             hosts=tuple(self._addresses) if self._filters_hosts else None,
             ports=settings.ports or None,
             interfaces=self._indexes(),
             expression=settings.expression,
             payload=payload,
-            snaplen=settings.snaplen,
+            snaplen=snaplen,
         )
 
     def _control_traffic(self) -> Traffic:

@@ -59,6 +59,9 @@ class Recorder:
         self._selector = selectors.DefaultSelector()
         self._points: dict[str, WatchedPoint] = {}
         self._written: dict[str, tuple[int, int, int, int, int, int | None]] = {}
+        """By point: packets, bytes, dropped and freezes since the writer began; the ring's size and oldest."""
+        self._earlier: dict[str, tuple[int, int, int, int]] = {}
+        """What writers before this one had counted when they were last heard of."""
         self._connections: dict[str, int] = {}
         self._failures: dict[str, int] = {}
         self._not_seen: dict[str, int] = {}
@@ -262,6 +265,8 @@ class Recorder:
         self._tell("warning", None, text=f"the {child.name} ended ({why}) and was started again")
         if child.name == "writer":
             self._why_failed = ""
+            self._earlier = {name: self._counted(name) for name in self._points}
+            self._written.clear()
             for point in self._points.values():
                 point.resized()
             self._start_writer(gap=f"the writer ended: {why}")
@@ -317,13 +322,14 @@ class Recorder:
 
     def _take_status(self, points: dict[str, list[Any]]) -> None:
         before = self._written
-        self._written = before | {name: tuple(values) for name, values in points.items()}
+        self._written = before | {name: tuple(values) for name, values in points.items() if name in before}
         if not self._stopping:
-            self._observe([_event("status", name, self._totals(name)) for name in self._points])
+            self._observe([_event("status", name, self._totals(name)) for name in self._written])
             self._keep_write_budget({name: v[1] - before[name][1] for name, v in self._written.items()})
 
     def _totals(self, name: str) -> Event:
-        packets, written_bytes, dropped, freezes, ring_bytes, oldest_ns = self._written[name]
+        packets, written_bytes, dropped, freezes = self._counted(name)
+        ring_bytes, oldest_ns = self._written[name][4:]
         return {
             "packets": packets,
             "bytes": written_bytes,
@@ -336,6 +342,10 @@ class Recorder:
             "control_dropped": self._not_seen.get(name, 0) if self._detecting else None,
             "clips": self._clips.kept,
         }
+
+    def _counted(self, name: str) -> tuple[int, int, int, int]:
+        earlier, now = self._earlier.get(name, (0, 0, 0, 0)), self._written.get(name, (0, 0, 0, 0, 0, None))
+        return earlier[0] + now[0], earlier[1] + now[1], earlier[2] + now[2], earlier[3] + now[3]
 
     def _failed(self, message: Message) -> None:
         name, failure = message["point"], failure_from_json(message["failure"])

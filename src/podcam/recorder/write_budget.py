@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 CUT_PAYLOAD_BYTES = 64
 """What is kept after the transport header while a point is cut: enough for the first bytes of a request."""
+CUT_SNAPLEN = 256
+"""What is kept of a whole packet then: fragments and what is neither TCP nor UDP are cut here."""
 
 _SECOND_NS = 1_000_000_000
 _CALM_SHARE = 0.5

@@ -1,0 +1,126 @@
+"""`podcam record` as a test runs it: a process of its own, and its events as they come."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+Event = dict[str, Any]
+
+PODCAM = (sys.executable, "-m", "podcam")
+
+
+class RunningRecorder:
+    """A running `podcam record --json`."""
+
+    def __init__(self, arguments: Sequence[object], *, before: Sequence[str] = ()) -> None:
+        command = [*before, *PODCAM, "record", "--json", *map(str, arguments)]
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        self.events: list[Event] = []
+        self._news = threading.Condition()
+        self._ended = False
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def wait_for(self, is_it: Callable[[Event], bool], timeout_s: float = 30.0) -> Event:
+        """The first event, past or to come, that is it."""
+        with self._news:
+            self._news.wait_for(lambda: self._ended or any(map(is_it, self.events)), timeout_s)
+            for event in self.events:
+                if is_it(event):
+                    return event
+        raise AssertionError(f"no such event, but {self.events[-3:]}")
+
+    def wait_for_kind(self, kind: str, timeout_s: float = 30.0) -> Event:
+        return self.wait_for(lambda event: event["event"] == kind, timeout_s)
+
+    def of_kind(self, kind: str) -> list[Event]:
+        with self._news:
+            return [event for event in self.events if event["event"] == kind]
+
+    def wait_for_packets(self, count: int, timeout_s: float = 30.0) -> None:
+        """Until so many packets were written and told of."""
+        self.wait_for(lambda event: event["event"] == "status" and event["packets"] >= count, timeout_s)
+
+    def packets(self) -> int:
+        """How many were written so far, as far as was told."""
+        statuses = self.of_kind("status")
+        return int(statuses[-1]["packets"]) if statuses else 0
+
+    def child(self, name: str, timeout_s: float = 10.0) -> int:
+        """The process id of the `writer` or the `detector`, once there is one."""
+        deadline = time.monotonic() + timeout_s
+        listing = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        while time.monotonic() < deadline:
+            for pid in listing.read_text().split():
+                with contextlib.suppress(FileNotFoundError):
+                    if Path(f"/proc/{pid}/comm").read_text().strip() == f"podcam-{name}":
+                        return int(pid)
+        raise AssertionError(f"the recorder has no {name}")
+
+    def stop(self) -> Event:
+        """As Ctrl-C does; returns the totals of the (last) point."""
+        self.process.send_signal(signal.SIGINT)
+        code = self.wait()
+        assert code == 0, self.errors
+        return self.of_kind("stopped")[-1]
+
+    def wait(self) -> int:
+        code = self.process.wait(timeout=60)
+        self._thread.join(timeout=10)
+        assert self.process.stderr is not None
+        self.errors = self.process.stderr.read()
+        return code
+
+    def kill_all(self) -> None:
+        """SIGKILL to every process of it at once, as the kernel does to a container."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(timeout=10)
+        self._thread.join(timeout=10)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(timeout=10)
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
+
+    def _listen(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            event = json.loads(line)
+            with self._news:
+                self.events.append(event)
+                self._news.notify_all()
+        with self._news:
+            self._ended = True
+            self._news.notify_all()
+
+
+@contextmanager
+def recording(*arguments: object, before: Sequence[str] = ()) -> Iterator[RunningRecorder]:
+    """A recorder that has started; killed at the end if it was not stopped."""
+    recorder = RunningRecorder(arguments, before=before)
+    try:
+        recorder.wait_for_kind("started")
+        yield recorder
+    finally:
+        recorder.close()
+
+
+def podcam(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run a verb to its end."""
+    return subprocess.run(
+        [*PODCAM, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False
+    )
