@@ -88,7 +88,8 @@ def _bodies(packet: Packet, messages: Sequence[str]) -> Iterator[str]:
         yield f"{names[0]} … {names[-1]}, {size}{end}"
     ends = " … ".join(dict.fromkeys((names[0], names[-1])))
     yield f"{ends}{end}"
-    if (abbreviated := ends.replace("Authentication", "Auth")) != ends:
+    abbreviated = ends.replace("Authentication", "Auth").replace("encrypted", "enc.")
+    if abbreviated != ends:
         yield f"{abbreviated}{end}"
     if len(names) > 1:
         yield f"… {names[-1]}{end}"

@@ -38,6 +38,11 @@ def test_spellings_become_shorter() -> None:
     )
 
 
+def test_a_flight_of_tls_is_named_by_its_ends() -> None:
+    names = ["ServerHello", "ChangeCipherSpec", *["encrypted handshake"] * 4]
+    assert "ServerHello … 4 enc. handshake" in spellings(packet(b"x" * 800), names)
+
+
 @pytest.mark.parametrize(
     ("event", "spelling"),
     [

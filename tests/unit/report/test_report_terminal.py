@@ -67,7 +67,7 @@ proxy.pcap  4,812 packets, 2025-11-23 02:00:00.000 to 02:01:00.000 UTC (1 min), 
 The others: 1 ok
 
 ━━ reset-during-startup ━━ 1 of 2 connections to db.example (10.0.0.5:5432) ━━━━━━━━━━━━━━━━━━━━━━━━
-02:00:01.205  10.1.2.3:51544  fault server, phase startup, at web-0
+02:00:01.205  10.1.2.3:51544  fault server, phase startup
   The server acknowledged the StartupMessage (53 bytes) and reset the connection 1.8 ms later,
   without sending a byte.
 
@@ -190,7 +190,7 @@ def test_what_the_recorder_counted_stands_with_its_server() -> None:
 
 def test_chosen_connections_alone() -> None:
     text = printed(streams=(16,))
-    assert text.startswith("02:00:00.007  10.1.2.3:51542  phase closing, at web-0\n  Ended as PostgreSQL")
+    assert text.startswith("02:00:00.007  10.1.2.3:51542  phase closing\n  Ended as PostgreSQL")
     assert "RST" not in text
     assert "✗" not in text
     with pytest.raises(UsageError, match=r"no connection has the tcp\.stream 99"):
@@ -199,7 +199,8 @@ def test_chosen_connections_alone() -> None:
 
 def test_the_other_points_of_a_connection_are_named() -> None:
     elsewhere = replace(row(good(Talk(id=18)), OK, end_to_end=17), point="db-0")
-    text = printed(replace(STORY, connections=(*STORY.connections, elsewhere)))
+    capture = replace(STORY.captures[0], points=("web-0", "db-0"))
+    text = printed(replace(STORY, captures=(capture,), connections=(*STORY.connections, elsewhere)))
     assert "fault server, phase startup, at web-0, ok at db-0" in text
     assert "1 of 2 connections failed" in text
 
@@ -211,7 +212,7 @@ def test_text_of_strangers_cannot_steer_the_terminal() -> None:
         verdict, summary=evil, candidates=(evil,), evidence=(replace(verdict.evidence[0], note=evil),)
     )
     named = replace(row(FAILED, verdict), server=replace(SERVER, name=evil), point=evil)
-    capture = replace(STORY.captures[0], path=evil, points=(evil,), warnings=(evil,))
+    capture = replace(STORY.captures[0], path=evil, points=(evil, evil + evil), warnings=(evil,))
     text = printed(replace(STORY, captures=(capture,), connections=(STORY.connections[0], named)), 160)
     assert all(line.isprintable() for line in text.splitlines())
     assert "[bold]not markup[/bold]" in text
