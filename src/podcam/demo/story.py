@@ -26,8 +26,9 @@ _EVERY = 20
 _INTERVAL_S = 0.05
 _TLS_NAME = "db.demo.internal"
 
-# Longer than the app needs from one failure to the next, so that all failures are in one clip.
+_TIMEOUT_S = 1.0
 _AFTER = "3s"
+"""Longer than the app needs from one failure to the next, so that all failures are in one clip."""
 _CLIP_COMPLETE_WITHIN_S = 30.0
 _RECORDING_WITHIN_S = 15.0
 
@@ -56,6 +57,11 @@ def play(script: Script, say: Callable[[str], None], *, podcam: str) -> None:
 
     Raises PodcamError when a part does not work, and when the diagnosis does not agree with the proxy's log.
     """
+    if script.tls and script.misbehaviour is Misbehaviour.SILENT:
+        raise UsageError(
+            "--tls with --proxy silent triggers nothing: SYN, FIN and RST of a client that gives up after the TLS "
+            "handshake look like those of one that is done; leave out one of the two"
+        )
     folder = _empty(script.folder)
     proxy_log = folder / "proxy.jsonl"
     tell = _Teller(say)
@@ -171,7 +177,7 @@ class _Teller:
 
 
 def _empty(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty: give --keep a new folder")
     return folder
@@ -203,6 +209,7 @@ def _login(lab: Lab, port: int, certificate: Certificate | None) -> Login:
         database=DATABASE,
         tls=None if certificate is None else ssl.create_default_context(cafile=certificate.certificate),
         tls_name=_TLS_NAME,
+        timeout_s=_TIMEOUT_S,
     )
 
 
