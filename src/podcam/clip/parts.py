@@ -14,7 +14,8 @@ from typing import NamedTuple, TypeVar
 from podcam.clip.manifest import MANIFEST, Manifest, read_manifest
 from podcam.errors import ClipError, SegmentError
 from podcam.model.point import Interface, Point, Window
-from podcam.ring import RecordedPacket, SegmentReader, segments_in
+from podcam.ring import FLAG_PAYLOAD_CUT, RecordedPacket, SegmentReader, segments_in
+from podcam.ring.segment import Metadata
 
 _Item = TypeVar("_Item")
 
@@ -31,7 +32,7 @@ class Part:
     windows: tuple[Window, ...] = ()
     """Only packets within one of them belong to it; all do where there are none."""
     dropped: int | None = None
-    """None: as its segments tell."""
+    """Packets that the recorder lost; None where only its segments tell."""
     problems: list[str] = field(default_factory=list)
 
 
@@ -99,11 +100,9 @@ def _clip_part(clip: Path, manifest: Manifest, number: int) -> Part:
 
 
 def _part_of(segments: list[Path]) -> Part:
-    for path in segments:
-        header = SegmentReader(path).header
-        if header:
-            return Part(header.source.point, tuple(segments))
-    return Part(UNKNOWN_POINT, tuple(segments))
+    headers = (SegmentReader(path).header for path in segments)
+    point = next((header.source.point for header in headers if header), UNKNOWN_POINT)
+    return Part(point, tuple(segments))
 
 
 def merged(streams: Sequence[Iterator[_Item]], time_of: Callable[[_Item], int]) -> Iterator[_Item]:
@@ -128,13 +127,20 @@ def _packets_of(number: int, part: Part) -> Iterator[PartPacket]:
             part.problems.append(str(error))
             continue
         interfaces = reader.interfaces
-        for packet in reader.packets():
-            time_ns = packet.time_ns
-            if windows and not any(start <= time_ns <= end for start, end in windows):
+        payload_cut = False
+        for record in reader.records():
+            if isinstance(record, Metadata):
                 continue
-            interface = interfaces.get(packet.interface)
-            if interface is None or interface.hardware_type != packet.hardware_type:
-                interface = Interface(packet.interface, f"if{packet.interface}", packet.hardware_type)
-                interfaces[packet.interface] = interface
-            yield PartPacket(number, interface, packet)
+            for packet in reader.packets_of(record):
+                time_ns = packet.time_ns
+                if windows and not any(start <= time_ns <= end for start, end in windows):
+                    continue
+                payload_cut = payload_cut or bool(record.flags & FLAG_PAYLOAD_CUT)
+                interface = interfaces.get(packet.interface)
+                if interface is None or interface.hardware_type != packet.hardware_type:
+                    interface = Interface(packet.interface, f"if{packet.interface}", packet.hardware_type)
+                    interfaces[packet.interface] = interface
+                yield PartPacket(number, interface, packet)
+        if payload_cut:
+            part.problems.append(f"{path.name}: the write budget was reached: payload is cut in a part of it")
         part.problems.extend(f"{path.name}: {problem}" for problem in reader.problems)

@@ -19,7 +19,7 @@ from podcam.model.failure import Failure
 from podcam.model.point import Endpoint, Interface, Point, Window
 from podcam.model.verdict import FailureClass
 from podcam.pcap import BlockType, read_blocks
-from podcam.ring import Ring, Source
+from podcam.ring import FLAG_PAYLOAD_CUT, Ring, Source, Totals, segments_in
 
 SECOND = 10**9
 NOW = 1_700_000_000 * SECOND
@@ -113,6 +113,21 @@ def test_missing_segment_is_told_and_the_rest_is_read(tmp_path: Path) -> None:
     exported = export(open_packets(clip), tmp_path / "out.pcapng")
     assert exported.packets == 1
     assert "No such file" in exported.warnings[0]
+
+
+def test_cut_payload_is_told(tmp_path: Path) -> None:
+    source = Source(Point("a", "node-a"), "boot", 4096, INTERFACES)
+    ring = Ring(tmp_path / "a", source, limit_bytes=1_000_000, segment_bytes=10_000, now_ns=NOW)
+    ring.append([block(at(1))], now_ns=NOW)
+    ring.append([block(at(2))], now_ns=NOW, flags=FLAG_PAYLOAD_CUT)
+    packets = open_packets(tmp_path / "a")
+    assert len(list(packets.packets())) == 2
+    (problem,) = packets.parts[0].problems
+    assert "payload is cut" in problem
+    part = ClipPart(source.point, "a", (segments_in(tmp_path / "a")[0].name,), Totals())
+    untouched = open_packets(clip_of(tmp_path, part, window=Window(NOW, NOW + SECOND)))
+    assert len(list(untouched.packets())) == 1
+    assert untouched.parts[0].problems == []
 
 
 def test_neither_clip_nor_segments(tmp_path: Path) -> None:

@@ -64,6 +64,17 @@ def test_keeps_the_newest_within_its_limit(tmp_path: Path) -> None:
     assert ring.packets == 500
 
 
+def test_evicted_segments_are_freed_by_whom_it_is_given_to(tmp_path: Path) -> None:
+    given: list[int] = []
+    ring = Ring(tmp_path, SOURCE, limit_bytes=60_000, segment_bytes=20_000, now_ns=NOW, close=given.append)
+    ring.append([numbered(n) for n in range(100)], now_ns=NOW)
+    assert given
+    assert on_disk(tmp_path) <= 60_000
+    for descriptor in given:
+        assert os.fstat(descriptor).st_nlink == 0
+        os.close(descriptor)
+
+
 def test_many_blocks_in_one_append_span_segments(tmp_path: Path) -> None:
     ring = ring_in(tmp_path)
     ring.append([numbered(n) for n in range(60)], now_ns=NOW)
