@@ -221,7 +221,7 @@ def test_a_killed_writer_is_replaced_and_no_packet_is_lost_or_doubled(
         NumberedLoad(here, pause_s=0.002) as load,
     ):
         for round_number in range(3):
-            recorder.wait_for_packets(1000)
+            recorder.wait_for_packets(recorder.packets() + 1000)
             os.kill(recorder.child("writer"), signal.SIGKILL)
             recorder.wait_for(partial(_was_restarted, recorder, round_number + 1))
         load.stop()

@@ -59,7 +59,7 @@ class Recorder:
         self._selector = selectors.DefaultSelector()
         self._points: dict[str, WatchedPoint] = {}
         self._written: dict[str, tuple[int, int, int, int, int, int | None]] = {}
-        """By point: packets, bytes, dropped and freezes since the writer began; the ring's size and oldest."""
+        """By point: packets, bytes, drops and freezes since the writer began; the ring and its oldest."""
         self._earlier: dict[str, tuple[int, int, int, int]] = {}
         """What writers before this one had counted when they were last heard of."""
         self._connections: dict[str, int] = {}
