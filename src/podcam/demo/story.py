@@ -59,8 +59,8 @@ def play(script: Script, say: Callable[[str], None], *, podcam: str) -> None:
     """
     if script.tls and script.misbehaviour is Misbehaviour.SILENT:
         raise UsageError(
-            "--tls with --proxy silent triggers nothing: SYN, FIN and RST of a client that gives up after the TLS "
-            "handshake look like those of one that is done; leave out one of the two"
+            "--tls with --proxy silent triggers nothing: a client that gives up after the handshake closes "
+            "like one that is done; leave out one of the two"
         )
     folder = _empty(script.folder)
     proxy_log = folder / "proxy.jsonl"
