@@ -9,9 +9,8 @@ from typing import Any, Final
 
 from podcam import __version__
 from podcam.errors import ClipError, SegmentError
-from podcam.model.failure import Failure, ServerCounts
-from podcam.model.point import Endpoint, Interface, Point, Window
-from podcam.model.verdict import FailureClass
+from podcam.model.failure import Failure, ServerCounts, counts_from_json, failure_from_json
+from podcam.model.point import Interface, Point, Window
 from podcam.ring import Totals, sync
 
 SCHEMA: Final = "podcam.clip/1"
@@ -82,7 +81,7 @@ class Manifest:
             created_ns=body["created_ns"],
             window=Window(**body["window"]),
             state=body["state"],
-            triggers=tuple(map(_failure, body["triggers"])),
+            triggers=tuple(map(failure_from_json, body["triggers"])),
             parts=tuple(map(_part, body["parts"])),
             warnings=tuple(body["warnings"]),
             podcam=body["podcam"],
@@ -99,7 +98,7 @@ def _part(body: Mapping[str, Any]) -> ClipPart:
         interfaces=tuple(Interface(**interface) for interface in body["interfaces"]),
         filter=body["filter"],
         comparisons=tuple(Window(**window) for window in body["comparisons"]),
-        servers=tuple(map(_counts, body["servers"])),
+        servers=tuple(map(counts_from_json, body["servers"])),
         warnings=tuple(body["warnings"]),
     )
 
@@ -109,19 +108,6 @@ def _plain(name: str) -> str:
     if name != Path(name).name or name == "..":
         raise ValueError(f"{name!r} is no plain name")
     return name
-
-
-def _failure(body: Mapping[str, Any]) -> Failure:
-    values = dict(body)
-    values["failure_class"] = FailureClass(values["failure_class"])
-    return Failure(**values | {side: Endpoint(**values[side]) for side in ("client", "server")})
-
-
-def _counts(body: Mapping[str, Any]) -> ServerCounts:
-    values = dict(body)
-    values["server"] = Endpoint(**values["server"])
-    values["failures"] = {FailureClass(name): count for name, count in values["failures"].items()}
-    return ServerCounts(**values)
 
 
 def read_manifest(clip: Path) -> Manifest:

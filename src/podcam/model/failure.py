@@ -35,14 +35,27 @@ class Failure:
 
 
 def _bytes(n: int | None) -> str:
-    return "an unknown number of bytes" if n is None else "1 byte" if n == 1 else f"{n:,} bytes"
+    match n:
+        case None:
+            return "an unknown number of bytes"
+        case 0:
+            return "no byte"
+        case 1:
+            return "1 byte"
+        case _:
+            return f"{n:,} bytes"
 
 
 def _ended(failure: Failure, how: str) -> str:
+    what = f"{failure.client} → {failure.server} {how} by the {failure.by}"
+    if failure.by == "server":
+        return (
+            f"{what} after it had acknowledged {_bytes(failure.client_acked)} "
+            f"and sent {_bytes(failure.server_bytes)}"
+        )
     return (
-        f"{failure.client} → {failure.server} {how} by the {failure.by}: "
-        f"client sent {_bytes(failure.client_bytes)} ({_bytes(failure.client_acked)} acknowledged), "
-        f"server sent {_bytes(failure.server_bytes)}"
+        f"{what} after it had sent {_bytes(failure.client_bytes)} "
+        f"and the server {_bytes(failure.server_acked)}"
     )
 
 
