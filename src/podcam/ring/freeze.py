@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from podcam.errors import ClipError, SegmentError
+from podcam.errors import ClipError, RightsError, SegmentError
 from podcam.model.point import Window
 from podcam.ring.reader import SegmentReader
 from podcam.ring.segment import Totals, parse_segment_name
@@ -79,11 +79,20 @@ def overlaps(totals: Totals, windows: Iterable[Window]) -> bool:
 
 
 def segments_in(folder: Path) -> list[Path]:
-    """The segments of a folder, in the order in which they were made; empty when there is no such folder."""
+    """The segments of a folder, in the order in which they were made; empty when there is no such folder.
+
+    Raises:
+        RightsError: the folder may not be read.
+        SegmentError: it cannot be read.
+    """
     try:
         named = [(parse_segment_name(entry.name), entry) for entry in folder.iterdir()]
     except FileNotFoundError:
         return []
+    except PermissionError:
+        raise RightsError(f"{folder}: you may not read it: run as the user who records there") from None
+    except OSError as error:
+        raise SegmentError(f"cannot read {folder}: {error.strerror}") from error
     return [path for _, path in sorted((key, path) for key, path in named if key is not None)]
 
 

@@ -35,7 +35,7 @@ class TornSegment:
 
 @dataclass(frozen=True, slots=True)
 class NotKept:
-    """A clip lacks a segment that it should hold."""
+    """A clip lacks a segment that it should hold; no more are kept for it until it is frozen again."""
 
     into: Path
     reason: str

@@ -27,8 +27,6 @@ from podcam.ring.segment import (
 from podcam.ring.writer import SegmentWriter
 
 _DENIED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
-
-
 _Buffer = memoryview | bytearray
 
 
@@ -95,6 +93,8 @@ class Ring:
         self._closed_bytes = 0
         self._take_over()
         self._active = self._begin(now_ns)
+        while not self._active.is_open and self._give_up_space(0, now_ns):
+            self._active = self._begin(now_ns)
         if not self._active.is_open:
             raise StorageFullError(f"{folder} is on a full file system: free some space, or record elsewhere")
 
@@ -170,13 +170,12 @@ class Ring:
         Raises:
             ClipError: the segments can neither be linked nor copied.
         """
-        frozen = self._freezes.get(into)
-        if frozen is None:
-            frozen = self._freezes[into] = _Freeze((), kept_in(into))
+        frozen = self._freezes.pop(into, None) or _Freeze((), kept_in(into))
         frozen.windows = tuple(windows)
-        self.roll(now_ns)
         for path, totals in self._closed:
             _keep_if_wanted(path, totals, into, frozen)
+        self._freezes[into] = frozen
+        self.roll(now_ns)  # last, as it may evict
         return FrozenPart(into, in_order(frozen.segments), frozen.how)
 
     def release(self, into: Path, now_ns: int) -> FrozenPart:
@@ -185,8 +184,9 @@ class Ring:
         Raises:
             ClipError: the segments can neither be linked nor copied.
         """
-        part = self.freeze(into, self._freezes[into].windows, now_ns)
-        del self._freezes[into]
+        frozen = self._freezes.get(into)
+        part = self.freeze(into, frozen.windows if frozen else (), now_ns)
+        self._freezes.pop(into, None)
         return part
 
     def take_notices(self) -> list[Notice]:
@@ -206,10 +206,11 @@ class Ring:
             return
         active.close(now_ns)
         self._add_closed(active.path, active.totals)
-        for into, frozen in self._freezes.items():
+        for into, frozen in list(self._freezes.items()):
             try:
                 _keep_if_wanted(active.path, active.totals, into, frozen)
             except ClipError as error:
+                del self._freezes[into]
                 self._notices.append(NotKept(into, str(error)))
 
     def _take_over(self) -> None:
@@ -283,9 +284,8 @@ class Ring:
 
     def _evict(self, wanted_bytes: int) -> bool:
         """Removes the oldest segments so that the ring can be this large; whether it can."""
-        for gone in to_fit(
-            (_stored(*segment) for segment in self._closed), wanted_bytes, self._allowed_bytes
-        ):
+        stored = (_stored(*segment) for segment in self._closed)
+        for gone in to_fit(stored, wanted_bytes, self._allowed_bytes):
             self._remove(gone, self._close_evicted)
             wanted_bytes -= gone.bytes
         return wanted_bytes <= self._allowed_bytes
@@ -314,9 +314,8 @@ class Ring:
         return bool(victims)
 
     def _unlinked_oldest(self, size: int) -> list[Stored]:
-        return to_free(
-            (_stored(path, totals, _links(path)) for path, totals in self._closed), size + self._least_bytes
-        )
+        stored = (_stored(path, totals, _links(path)) for path, totals in self._closed)
+        return to_free(stored, size + self._least_bytes)
 
     def _grow_back(self) -> None:
         if self._allowed_bytes == self._limit_bytes:

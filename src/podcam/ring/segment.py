@@ -210,8 +210,9 @@ class Totals:
         """With one more block. Times are the extremes, so that a clock set back loses nothing."""
         first_ns, last_ns = self.first_ns, self.last_ns
         if block.packets:
-            first_ns = block.first_ns if first_ns is None else min(first_ns, block.first_ns)
-            last_ns = block.last_ns if last_ns is None else max(last_ns, block.last_ns)
+            earlier, later = sorted((block.first_ns, block.last_ns))
+            first_ns = earlier if first_ns is None else min(first_ns, earlier)
+            last_ns = later if last_ns is None else max(last_ns, later)
         packets, dropped = self.packets + block.packets, self.dropped + block.dropped
         return Totals(packets, self.bytes, dropped, first_ns, last_ns)
 

@@ -219,6 +219,14 @@ class TestFreezing:
         assert part.totals.packets == len(kept)
         assert part.totals.bytes == on_disk(into)
 
+    def test_takes_the_oldest_before_rolling_evicts_it(self, tmp_path: Path) -> None:
+        ring = ring_in(tmp_path / "ring", limit=40_000)
+        ring.append([numbered(n) for n in range(30)], now_ns=NOW)
+        ring.append([numbered(30, size=40_000 - ring.bytes - 600)], now_ns=NOW)
+        ring.freeze(tmp_path / "clip", [Window(NOW, NOW + 999 * SECOND)], NOW)
+        assert read(tmp_path / "clip") == list(range(31))
+        assert 0 not in read(tmp_path / "ring")
+
     def test_several_windows(self, tmp_path: Path) -> None:
         ring = ring_in(tmp_path / "ring")
         ring.append([numbered(n) for n in range(60)], now_ns=NOW)
@@ -288,7 +296,11 @@ class TestFreezing:
         into.write_text("in the way")
         ring.append([numbered(n) for n in range(20)], now_ns=NOW)
         assert read(tmp_path / "ring") == list(range(20))
-        assert {type(notice) for notice in ring.take_notices()} == {NotKept}
+        assert [type(notice) for notice in ring.take_notices()] == [NotKept]
+        with pytest.raises(SegmentError, match=r"cannot read .*: Not a directory"):
+            ring.freeze(into, [Window(NOW, NOW + 99 * SECOND)], NOW)
+        into.unlink()
+        assert ring.freeze(into, [Window(NOW, NOW + 99 * SECOND)], NOW).totals.packets == 20
 
 
 @pytest.fixture
@@ -304,6 +316,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip(f"cannot mount a tmpfs: {mounted.stderr.decode().strip()}: grant CAP_SYS_ADMIN")
     yield folder
     subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def fill(disk: Path) -> None:
+    room = os.statvfs(disk)
+    with (disk / "other").open("wb") as other:
+        os.posix_fallocate(other.fileno(), 0, room.f_bavail * room.f_frsize)
 
 
 class TestFullDisk:
@@ -362,11 +380,20 @@ class TestFullDisk:
         assert sum(SegmentReader(p).totals().dropped for p in segments_in(small_disk / "ring")) == lost
 
     def test_no_room_to_begin_with(self, small_disk: Path) -> None:
-        room = os.statvfs(small_disk)
-        with (small_disk / "other").open("wb") as other:
-            os.posix_fallocate(other.fileno(), 0, room.f_bavail * room.f_frsize)
+        fill(small_disk)
         with pytest.raises(StorageFullError, match="full file system"):
             ring_in(small_disk)
+
+    def test_restart_on_a_full_disk(self, small_disk: Path) -> None:
+        folder = small_disk / "ring"
+        ring = ring_in(folder, limit=900_000, segment=50_000)
+        ring.append([numbered(n) for n in range(700)], now_ns=NOW)
+        fill(small_disk)
+        again = ring_in(folder, limit=900_000, segment=50_000)
+        again.append([numbered(n) for n in range(700, 800)], now_ns=NOW)
+        kept = read(folder)
+        assert kept == list(range(kept[0], 800))
+        assert {type(n) for n in again.take_notices()} == {RingShrunk}
 
     def test_copy_across_file_systems(self, small_disk: Path, tmp_path: Path) -> None:
         ring = ring_in(tmp_path / "ring")

@@ -69,6 +69,11 @@ def test_time_is_that_of_the_packets_and_not_of_the_block(writer: SegmentWriter)
     assert writer.totals.first_ns == NOW
 
 
+def test_clock_set_back_within_a_block(writer: SegmentWriter) -> None:
+    writer.append([block(frames(NOW + 9, NOW + 4))], written_ns=NOW)
+    assert (writer.totals.first_ns, writer.totals.last_ns) == (NOW + 4, NOW + 9)
+
+
 def test_vlan_tag_is_put_back(writer: SegmentWriter) -> None:
     frame = bytes(range(12)) + b"\x08\x00" + b"payload"
     tagged = Sent(NOW, frame, status=1 | STATUS_VLAN, vlan_tci=0x2064, vlan_tpid=0x88A8)
