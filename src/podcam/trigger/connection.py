@@ -10,7 +10,7 @@ class Connection:
     """
 
     syns = 1
-    """SYNs seen, copies at other interfaces left out."""
+    """SYNs seen, copies at other interfaces left out; 0 where only what came of them was."""
     syn_ns = 0
     """Time of the last repeated SYN."""
     server_isn: int | None = None

@@ -25,6 +25,7 @@ _MODULO = 0xFFFF_FFFF
 """Sequence numbers, and what is counted with them, are modulo 2**32 (RFC 9293, section 3.4)."""
 
 _FIN, _SYN, _RST, _ACK = 0x01, 0x02, 0x04, 0x10
+_SYN_ALONE = b"\x02"
 
 # Total length, fragment, protocol; sequence number, acknowledgement, data offset and flags: no IP options.
 _IPV4_TCP = struct.Struct(">2xH2xHxB14xIIH").unpack_from
@@ -41,6 +42,8 @@ _LEAVING_NS = 3 * _SECOND
 """A client that closed unanswered may have closed its half only: the server's end tells, or this silence."""
 _STALLED_NS = _SECOND
 """How long after the third SYN-ACK nothing may complete the handshake."""
+_RESOLUTION_NS = 3 * _SECOND
+"""How long Linux tries to resolve a neighbour's address before it says "unreachable": arp(7)."""
 _CLOCK_STEP_NS = 3 * _SECOND
 """Ticks are a second apart or less: after a larger step, or one backwards, the clock was set."""
 
@@ -191,7 +194,9 @@ class Detector:
                     known.answer_ns = time_ns
                     return
                 self._superseded(known, time_ns)
-        self._table.open(key, time_ns, seq, max(payload, 0))
+        other_way = reverse(key)
+        if key != other_way:  # else a socket connected to itself: its directions cannot be told apart
+            self._table.open(key, other_way, time_ns, seq, max(payload, 0))
 
     def _superseded(self, connection: Connection, time_ns: int) -> None:
         """The same ports have been taken for another connection, so this one is over."""
@@ -257,9 +262,8 @@ class Detector:
         """A reset of a connection that began before the detector, or was forgotten."""
         by_client = key[-4:-2] > key[-2:]  # the side with the higher port
         client_key = key if by_client else reverse(key)
-        self._table.end_unseen(client_key)
-        server = self._peers.server(client_key)
-        self._judge.unknown_reset(client_key, server, "client" if by_client else "server", time_ns)
+        connection = self._table.end_unseen(client_key)
+        self._judge.unseen_reset(connection, "client" if by_client else "server", time_ns)
 
     def _client_rst(self, connection: Connection, time_ns: int, seq: int, ack: int | None) -> None:
         if connection.server_isn is None:
@@ -296,22 +300,23 @@ class Detector:
 
     def _icmp_error(self, time_ns: int, packet: bytes, offset: int) -> None:
         quoted = ip.transport(packet, offset)
-        if quoted is None or quoted.protocol != ip.TCP:
+        if quoted is None or quoted.protocol != ip.TCP or len(packet) < quoted.offset + 8:
             return
-        ports_and_seq = packet[quoted.offset : quoted.offset + 8]
-        key = quoted.source + quoted.destination + ports_and_seq[:4]
+        key = quoted.source + quoted.destination + packet[quoted.offset : quoted.offset + 4]
+        seq = int.from_bytes(packet[quoted.offset + 4 : quoted.offset + 8], "big")
         connection = self._known(key)
+        if connection is None and packet[quoted.offset + 13 : quoted.offset + 14] == _SYN_ALONE:
+            # A SYN to a neighbour without a link address is never sent: this error, from the host itself, is
+            # all that shows.
+            connection = self._table.open(key, reverse(key), time_ns - _RESOLUTION_NS, seq, 0)
+            connection.syns = 0
         if connection is None or connection.ended or connection.doubted or connection.key != key:
             return
-        if (
-            connection.server_isn is None
-            and int.from_bytes(ports_and_seq[4:], "big") == connection.client_isn
-        ):
+        if connection.server_isn is None and seq == connection.client_isn:
             # Not every system gives up at once: it is followed on, until answered or silent for too long.
             connection.doubted = True
-            self._judge.ended(
-                connection, Ending(Event.ICMP_ERROR, "network", time_ns, time_ns - connection.start_ns)
-            )
+            age_ns = time_ns - connection.start_ns
+            self._judge.ended(connection, Ending(Event.ICMP_ERROR, "network", time_ns, age_ns))
 
     def _judge_starting(self, now_ns: int) -> None:
         starting = self._table.starting

@@ -11,7 +11,7 @@ from podcam.trigger.classes import Policy
 from podcam.trigger.connection import Connection
 from podcam.trigger.keys import ends
 from podcam.trigger.losers import Winners
-from podcam.trigger.peers import Pair, Peers, Server
+from podcam.trigger.peers import Pair, Peers
 from podcam.trigger.rules import Ending, Event, rule_for
 
 _MAX_FOUND = 1_024
@@ -58,9 +58,9 @@ class Judge:
         server.good_start_ns = connection.start_ns
         server.good_end_ns = time_ns
 
-    def unknown_reset(self, key: bytes, server: Server, by: str, time_ns: int) -> None:
+    def unseen_reset(self, connection: Connection, by: str, time_ns: int) -> None:
         """Report the reset of a connection whose beginning was not seen."""
-        self._report(FailureClass.RESET, Ending(Event.RST, by, time_ns, None), key, server, None)
+        self._report(FailureClass.RESET, Ending(Event.RST, by, time_ns, None), connection)
 
     def settle(self, now_ns: int) -> None:
         """Judge the failed connects whose grace is over."""
@@ -97,7 +97,7 @@ class Judge:
         elif failure_class is None and ending.spoke:
             self._pair(connection).ended += 1
         if failure_class is not None:
-            self._report(failure_class, ending, connection.key, connection.server, connection.start_ns)
+            self._report(failure_class, ending, connection)
         elif ending.spoke and ending.answered:
             connection.server.good_start_ns = connection.start_ns
             connection.server.good_end_ns = ending.time_ns
@@ -105,14 +105,8 @@ class Judge:
     def _pair(self, connection: Connection) -> Pair:
         return connection.pair or self._peers.pair(connection.key, connection.server)
 
-    def _report(
-        self,
-        failure_class: FailureClass,
-        ending: Ending,
-        key: bytes,
-        server: Server,
-        start_ns: int | None,
-    ) -> None:
+    def _report(self, failure_class: FailureClass, ending: Ending, connection: Connection) -> None:
+        server = connection.server
         self.failures += 1
         server.failures[failure_class] = server.failures.get(failure_class, 0) + 1
         if failure_class not in self._policy.classes:
@@ -120,15 +114,15 @@ class Judge:
         if len(self._found) >= _MAX_FOUND:
             self.unlisted += 1
             return
-        client, server_end = ends(key)
-        if self._concerns(client, server_end):
+        client_end, server_end = ends(connection.key)
+        if self._concerns(client_end, server_end):
             failure = Failure(
                 ending.time_ns,
                 failure_class,
-                client,
+                client_end,
                 server_end,
                 ending.by,
-                start_ns,
+                connection.start_ns if connection.syns else None,
                 client_bytes=ending.client_bytes,
                 client_acked=ending.client_acked,
                 server_bytes=ending.server_bytes,

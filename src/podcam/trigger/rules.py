@@ -34,10 +34,11 @@ class Event(Enum):
 _NO_CONNECTION = frozenset({Event.REFUSAL, Event.ICMP_ERROR, Event.SILENCE})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ending:
     """How a connection ended: the first FIN or RST of an established one, or what kept it from being so.
 
+    Never changed once made; declaring it frozen would treble the time that takes, for every health check.
     Counts are payload bytes modulo 2**32, None when unknown.
     """
 

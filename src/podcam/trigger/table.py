@@ -40,11 +40,10 @@ class Table:
         self.forgotten = 0
         """Connections that had to make room for others."""
 
-    def open(self, key: bytes, start_ns: int, client_isn: int, syn_bytes: int) -> None:
-        """Begin to follow a connection whose SYN was just seen, in place of an older one with its key."""
-        reverse_key = reverse(key)
-        if reverse_key == key:  # a socket connected to itself: its directions cannot be told apart
-            return
+    def open(
+        self, key: bytes, reverse_key: bytes, start_ns: int, client_isn: int, syn_bytes: int
+    ) -> Connection:
+        """Follow a connection from its SYN on, in place of an older one with its key."""
         pair = self._peers.known_pair(key)
         server = self._peers.server(key) if pair is None else pair.server
         server.connections += 1
@@ -57,6 +56,7 @@ class Table:
             self._forget(self.starting.popleft())
         if self._open > self._max_connections:
             self._make_room()
+        return connection
 
     def end(self, connection: Connection) -> None:
         """Follow it no longer, but remember it."""
@@ -65,13 +65,15 @@ class Table:
             self._open -= 1
             self._remember(connection)
 
-    def end_unseen(self, key: bytes) -> None:
+    def end_unseen(self, key: bytes) -> Connection:
         """Remember the end of a connection whose SYN was not seen."""
         server = self._peers.server(key)
         connection = Connection(key, reverse(key), None, server, 0, _NO_ISN, 0)
+        connection.syns = 0
         connection.ended = True
         self._by_key[key] = self._by_key[connection.reverse_key] = connection
         self._remember(connection)
+        return connection
 
     def __iter__(self) -> Iterator[Connection]:
         """Everything that is followed or remembered."""

@@ -236,6 +236,14 @@ def test_unreachable_comes_after_address_resolution_has_failed() -> None:
     assert scene.wait(5) == ["unreachable by network"]
 
 
+def test_unreachable_for_a_syn_that_was_never_sent() -> None:
+    scene = Scene()
+    talk = scene.talk().icmp(3, 1, quoted_bytes=20).icmp(3, 1, quoted_bytes=20)
+    talk.after(0.1).icmp(3, 1, quoted_bytes=20)
+    assert scene.wait(10) == ["unreachable by network"]
+    assert scene.last[0].start_ns is None
+
+
 @pytest.mark.parametrize(("kind", "code", "seq"), [(3, 4, None), (5, 0, None), (3, 1, 999)])
 def test_icmp_that_does_not_end_a_connect(kind: int, code: int, seq: int | None) -> None:
     scene = Scene()
