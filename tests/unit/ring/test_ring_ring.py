@@ -221,10 +221,10 @@ class TestFreezing:
 
     def test_takes_the_oldest_before_rolling_evicts_it(self, tmp_path: Path) -> None:
         ring = ring_in(tmp_path / "ring", limit=40_000)
-        ring.append([numbered(n) for n in range(30)], now_ns=NOW)
-        ring.append([numbered(30, size=40_000 - ring.bytes - 600)], now_ns=NOW)
+        while ring.bytes < 39_200:
+            ring.append([numbered(ring.packets, size=100)], now_ns=NOW)
         ring.freeze(tmp_path / "clip", [Window(NOW, NOW + 999 * SECOND)], NOW)
-        assert read(tmp_path / "clip") == list(range(31))
+        assert read(tmp_path / "clip") == list(range(ring.packets))
         assert 0 not in read(tmp_path / "ring")
 
     def test_several_windows(self, tmp_path: Path) -> None:
