@@ -45,7 +45,7 @@ def aborted(seen: Transcript, _context: Context) -> Verdict | None:
 
 def incomplete(seen: Transcript, _context: Context) -> Verdict | None:
     """The server repeats its SYN-ACK, and for it the handshake never completes."""
-    if len(seen.syn_acks) < 2 or seen.resets:
+    if len(seen.syn_acks) < 2:
         return None
     last = seen.syn_acks[-1]
     if any(packet.frame > last.frame for packet in _beyond_handshake(seen)):

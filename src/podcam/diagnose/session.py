@@ -61,10 +61,8 @@ def said_goodbye(seen: Transcript, _context: Context) -> Verdict | None:
 def reset(seen: Transcript, context: Context) -> Verdict | None:
     """RST: while an answer is pending, in answer to the first data after a silence, or out of the blue."""
     ending = seen.ending
-    if ending is None or ending.manner is not Manner.RST:
+    if ending is None or ending.manner is not Manner.RST or _saw_nothing_before(seen, ending):
         return None
-    if not seen.conversation.syn_seen and seen.last_data_before(ending.packet) is None:
-        return None  # nothing was seen of what it ends
     pending = _pending(seen)
     said = seen.first_packet_of(pending.span) if pending else None
     if pending is not None and said is not None:
@@ -175,6 +173,11 @@ def _reset_mid_request(seen: Transcript, ending: Ending, pending: Utterance) -> 
         seen.said(pending) + seen.acknowledged(pending) + seen.ended(),
         candidates=(_CLOSED_CANDIDATES[ending.side] + (other_sender(seen, ending) if by_server else ())),
     )
+
+
+def _saw_nothing_before(seen: Transcript, ending: Ending) -> bool:
+    """Whether nothing is known of what it ends: it began before the capture, and no data was seen."""
+    return not seen.conversation.syn_seen and seen.last_data_before(ending.packet) is None
 
 
 def _pending(seen: Transcript) -> Utterance | None:

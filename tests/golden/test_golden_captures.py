@@ -1,0 +1,121 @@
+"""Captures of real servers and misbehaving proxies keep their diagnosis.
+
+`record.py` records them, `tests/golden_diagnosis.py` updates what is expected.
+"""
+
+import json
+import shutil
+import subprocess
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from golden_diagnosis import CAPTURES, EXPECTED, diagnosed
+
+# What the scenarios of record.py did, told independently of what golden_diagnosis.py writes: how often
+# which verdict, at whose fault, in which phase. Everything else must not have failed.
+FAILURES = {
+    "reset-during-startup": {("reset-during-startup", "server", "startup"): 2},
+    "reset-during-startup-ipv6": {("reset-during-startup", "server", "startup"): 2},
+    "reset-during-startup-tls13": {("reset-during-startup", "server", "startup"): 2},
+    "reset-during-startup-tls12": {("reset-during-startup", "server", "startup"): 2},
+    "reset-during-tls-handshake": {("reset-during-startup", "server", "tls"): 1},
+    "reset-during-authentication": {("reset-during-startup", "server", "authentication"): 1},
+    "closed-during-startup": {("closed-during-startup", "server", "startup"): 2},
+    "closed-during-startup-tls13": {("closed-during-startup", "server", "startup"): 1},
+    "startup-timeout": {("startup-timeout", "server", "startup"): 1},
+    "tls-timeout": {("tls-timeout", "server", "tls"): 1},
+    "good": {},
+    "good-protocol-32": {},
+    "good-direct-tls": {},
+    "near-misses": {},
+    "startup-rejected": {("startup-rejected", "server", "authentication"): 4},
+    "startup-rejected-tls13": {("closed-during-startup", "server", "authentication"): 1},
+    "tls-rejected": {
+        ("tls-rejected", "server", "startup"): 1,
+        ("tls-rejected", "client", "tls"): 2,
+        ("tls-rejected", "server", "tls"): 1,
+    },
+    "session-terminated": {("session-terminated", "server", "request"): 1},
+    "broken-sessions": {
+        ("reset-mid-request", "server", "request"): 1,
+        ("closed-mid-request", "server", "request"): 1,
+        ("closed-idle", "server", "ready"): 1,
+    },
+    "ended-before-data": {
+        ("reset-before-data", "server", "handshake"): 1,
+        ("closed-before-data", "server", "handshake"): 1,
+    },
+    "wrong-protocol": {
+        ("wrong-protocol", "unknown", "startup"): 1,
+        ("wrong-protocol", "unknown", "tls"): 1,
+        ("wrong-protocol", "client", "data"): 1,
+    },
+    "connect-failures": {
+        ("connect-refused", "server", "connect"): 2,
+        ("connect-unreachable", "network", "connect"): 2,
+        ("connect-timeout", "unknown", "connect"): 1,
+    },
+    "handshake-incomplete": {("handshake-incomplete", "unknown", "handshake"): 1},
+}
+SEED = [name for name in FAILURES if name.startswith("reset-during-startup")]
+
+
+def test_every_capture_has_its_expectation() -> None:
+    captures = {path.stem for path in CAPTURES.glob("*.pcap")}
+    assert captures == set(FAILURES) == {path.stem for path in EXPECTED.glob("*.json")}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_what_the_scenario_did_is_found_and_nothing_else(name: str) -> None:
+    rows = diagnosed(CAPTURES / f"{name}.pcap")
+    failures = Counter((row["verdict"], row["fault"], row["phase"]) for row in rows if row["failed"])
+    assert failures == FAILURES[name]
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_the_diagnosis_is_the_expected_one(name: str) -> None:
+    expected = json.loads((EXPECTED / f"{name}.json").read_text())
+    assert diagnosed(CAPTURES / f"{name}.pcap") == expected
+
+
+@pytest.mark.skipif(shutil.which("tshark") is None, reason="needs tshark: apt install tshark")
+@pytest.mark.parametrize("name", SEED)
+def test_the_evidence_is_what_wireshark_shows(name: str) -> None:
+    """The client's last data, the first packet of the server that acknowledges it, and the server's RST."""
+    path = CAPTURES / f"{name}.pcap"
+    failed = [row for row in diagnosed(path) if row["failed"]]
+    assert failed
+    for row in failed:
+        packets = _packets(path, row["tcp_stream"])
+        last = [p for p in packets if p["to_server"] and p["len"]][-1]
+        end = last["seq"] + last["len"]
+        ack = next(
+            p for p in packets if not p["to_server"] and p["ack"] >= end and p["frame"] > last["frame"]
+        )
+        reset = next(p for p in packets if p["reset"])
+        assert [frame for frame, _ in row["evidence"]] == [last["frame"], ack["frame"], reset["frame"]]
+        assert row["compared_with"] is not None
+
+
+def _packets(path: Path, stream: int) -> list[dict[str, Any]]:
+    fields = ["frame.number", "tcp.seq", "tcp.ack", "tcp.len", "tcp.flags.reset", "tcp.dstport"]
+    command = ["tshark", "-r", str(path), "-Y", f"tcp.stream=={stream}", "-T", "fields"]
+    for field in fields:
+        command += ["-e", field]
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    rows = [[int(value or 0) for value in line.split("\t")] for line in told.splitlines()]
+    server_port = rows[0][5]
+    return [
+        {
+            "frame": frame,
+            "seq": seq,
+            "ack": ack,
+            "len": length,
+            "reset": bool(reset),
+            "to_server": port == server_port,
+        }
+        for frame, seq, ack, length, reset, port in rows
+    ]
