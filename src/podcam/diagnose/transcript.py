@@ -164,14 +164,23 @@ class Transcript:
             ending = Ending(side, Manner.RST, packet)
         elif packet.has(_FIN):
             ending = Ending(side, Manner.FIN, packet)
-            stream = self._streams.setdefault(side, _Stream(packet.seq))
-            unseen = stream.bytes.offset(packet.seq) + packet.payload_bytes - stream.bytes.next_offset
-            self._hear(side, stream.bytes.finish())
-            self._hear(side, stream.bytes.skip(unseen))
         else:
             return
+        if packet.has(_FIN) or packet.has(
+            _RST | _ACK
+        ):  # an RST without ACK need not know where its side stands
+            self._hear_up_to(side, packet)
         self._close_streams()
         self.ending = ending
+
+    def _hear_up_to(self, side: Side, last: Packet) -> None:
+        """A side's last packet tells by its sequence number how much the side had sent, captured or not."""
+        stream = self._streams.setdefault(side, _Stream(last.seq))
+        self._hear(side, stream.bytes.finish())
+        payload = 0 if last.has(_RST) else last.payload_bytes
+        self._hear(
+            side, stream.bytes.skip(stream.bytes.offset(last.seq) + payload - stream.bytes.next_offset)
+        )
 
     def _last_data_packets(self) -> dict[Side, Packet]:
         last: dict[Side, Packet] = {}
