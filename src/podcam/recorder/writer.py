@@ -4,6 +4,7 @@ It shares its interpreter with nothing that can be flooded, as whatever keeps a 
 the next write by milliseconds. Per packet it does nothing; per batch of blocks one `writev`.
 """
 
+import os
 import queue
 import select
 import socket
@@ -149,6 +150,12 @@ class _Syncer:
                 self.failed.put(str(error))
 
 
+def _close_all(descriptors: "queue.SimpleQueue[int]") -> None:
+    """Gives back the space of evicted segments: 10 to 30 ms for 100 MB, for which no packet should wait."""
+    while True:
+        os.close(descriptors.get())
+
+
 class Writer:
     """Obeys its supervisor's messages until told to stop, or until the supervisor is gone."""
 
@@ -164,6 +171,8 @@ class Writer:
         self._status_due = time.monotonic() + _STATUS_SECONDS
         self._sync_due = time.monotonic() + _SYNC_SECONDS
         self._syncer = _Syncer()
+        self._evicted: queue.SimpleQueue[int] = queue.SimpleQueue()
+        threading.Thread(target=_close_all, args=(self._evicted,), name="evict", daemon=True).start()
         self._stopping = False
 
     def run(self) -> None:
@@ -210,6 +219,7 @@ class Writer:
                 limit_bytes=message["limit_bytes"],
                 segment_bytes=message["segment_bytes"],
                 now_ns=time.time_ns(),
+                close=self._evicted.put,
             )
             point = _PointWriter(message["point"], sock, Geometry(*message["shape"]), ring)
         except PodcamError as error:
