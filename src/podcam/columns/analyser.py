@@ -10,39 +10,31 @@ from podcam.columns.connections import Connections, ServerOverflow, address_text
 from podcam.columns.kernels.memory import Memory
 from podcam.columns.kernels.tcp import SYN_FROM_OTHER_SIDE
 from podcam.columns.layout import (
-    CONNECTION,
-    COUNT_CONNECTIONS,
-    COUNT_STREAM_ROWS,
-    COUNTERS,
-    FLOW,
     MAX_CONNECTIONS,
     MAX_OVERFLOW_SERVERS,
-    NEVER,
     PACKET,
     PACKETS_PER_CHUNK,
+    PLAIN_PACKETS_PER_CHUNK,
     SEGMENT,
-    SERVER,
-    SIDE,
-    STREAM,
-    TRACK,
+    Rows,
     Table,
-    Tables,
 )
 from podcam.columns.mapping import MappedFiles
 from podcam.columns.recordings import PartSource, merge_order
-from podcam.columns.sets import KernelSet, compiled, plain, view
+from podcam.columns.sets import KernelSet, are_compiled, compiled, plain, view
 from podcam.columns.sources import Source, interface_table
+from podcam.columns.tables import TableSet
 
 PLAIN_PACKETS: Final = 1 << 14
 """Captures with fewer packets are read by plain Python: no waiting for compiled kernels to load."""
-_FIRST_SLOTS: Final = 1 << 10
+PLAIN_PACKETS_UNCOMPILED: Final = 1 << 17
+"""The same where the kernels would have to be compiled first."""
 
 
 class Analyser:
-    """Fills the tables of one capture.
+    """Reads one capture: `packets` as they are walked, and the connections that they make.
 
-    Tables grow in place (the C library moves pages and copies nothing), so that no more memory is needed
-    than they have in the end.
+    The kernels go by the size of the capture, unless they are given.
     """
 
     def __init__(
@@ -55,28 +47,15 @@ class Analyser:
         self.packet_count = 0
         self.view = view(files.data)
         self._files = files
-        self._fixed = kernels is not None
         self._max_connections = max_connections
-        self._interfaces: Table = interface_table([])
-        self._counters = np.zeros(COUNTERS, np.int64)
-        self._connections = np.zeros(0, CONNECTION)
-        self._sides = np.zeros(0, SIDE)
-        self._flows = np.zeros(0, FLOW)
-        self._tracks = np.zeros(0, TRACK)
-        self._streams = np.zeros(0, STREAM)
-        self._slots = np.full(_FIRST_SLOTS, NEVER, np.int32)
-        self._servers = np.zeros(0, SERVER)
-        self._use(kernels or plain(), PLAIN_PACKETS)
-
-    def _use(self, kernels: KernelSet, chunk: int) -> None:
-        self.kernels = kernels
-        self.data: Memory = kernels.memory(self._files.data)
-        self._chunk = chunk
-        self._segments = np.zeros(0, SEGMENT)
+        self._interfaces: Rows = ()
+        self._tables: TableSet | None = None
+        self._given = kernels
+        self._use(kernels or plain())
 
     def read(self, source: Source, progress: Callable[[], None] | None = None) -> None:
         """Take all packets of a source, in its order."""
-        while self.walk(source, self._chunk):
+        while self.walk(source, self._walked_at_once):
             self.follow(interface_table(source.interfaces), progress)
 
     def read_parts(self, sources: Sequence[PartSource], progress: Callable[[], None] | None = None) -> None:
@@ -87,7 +66,8 @@ class Analyser:
         starts = []
         for source in sources:
             starts.append(len(self.packets))
-            while self.walk(source, PACKETS_PER_CHUNK):
+            while self.walk(source, self._walked_at_once):
+                self._choose()
                 self._files.forget()
         self.packets = self.packets[merge_order(np.split(self.packets, starts[1:]))]
         self.follow(interface_table(sources[0].interfaces), progress)
@@ -95,42 +75,42 @@ class Analyser:
     def walk(self, source: Source, most: int) -> int:
         """Add up to `most` packets of a source to `packets`; gives how many there were."""
         first = len(self.packets)
-        _grow(self.packets, first + most)
-        end = source.walk(self.kernels, self.data, self.packets, first, first + most)
-        _grow(self.packets, end)
+        self.packets.resize(first + most, refcheck=False)
+        end = source.walk(self.kernels, self._data, self.packets, first, first + most)
+        self.packets.resize(end, refcheck=False)
         return end - first
 
     def follow(self, interfaces: Table, progress: Callable[[], None] | None = None) -> None:
         """Decode the packets that were added, and take them into the connections."""
-        self._interfaces = interfaces
-        if not self._fixed and len(self.packets) >= PLAIN_PACKETS:
-            self._fixed = True
-            self._use(compiled(), PACKETS_PER_CHUNK)
+        self._choose()
+        tables = self._tables_of_capture()
+        self._interfaces = tables.interfaces(interfaces)
+        chunk = PACKETS_PER_CHUNK if self.kernels.compiled else PLAIN_PACKETS_PER_CHUNK
         while self.packet_count < len(self.packets):
             first = self.packet_count
-            count = min(len(self.packets) - first, self._chunk)
-            tables = self._tables(count)
-            self.kernels.read_segments(self.data, tables.packets, first, count, interfaces, tables.segments)
-            self.kernels.follow(self.data, tables, first, count, self._max_connections)
+            count = min(len(self.packets) - first, chunk)
+            room, must_fill = tables.with_room(self.packets, self._interfaces, count)
+            if must_fill:
+                self.kernels.refill_slots(room)
+            self.kernels.read_segments(
+                self._data, self.packets, first, count, self._interfaces, room.segments
+            )
+            self.kernels.follow(self._data, room, first, count, self._max_connections)
             self.packet_count = first + count
             self._files.forget()
             if progress:
                 progress()
 
-    def segments_of(self, rows: npt.NDArray[np.int64]) -> Table:
+    def segments_of(self, rows: npt.NDArray[np.int64]) -> Rows:
         """The packets of some rows once more, decoded (`layout.SEGMENT`)."""
-        packets, segments = self.packets[rows], np.zeros(len(rows), SEGMENT)
-        self.kernels.read_segments(self.data, packets, 0, len(rows), self._interfaces, segments)
+        segments = self._tables_of_capture().rows(SEGMENT, len(rows))
+        self.kernels.read_segments(self._data, self.packets[rows], 0, len(rows), self._interfaces, segments)
         return segments
 
     def connections(self) -> Connections:
         """What was found, once all packets are taken."""
-        count = int(self._counters[COUNT_CONNECTIONS])
-        for table, rows in ((self._connections, 1), (self._sides, 2)):
-            _grow(table, count * rows)
-        for scratch in (self._flows, self._tracks, self._streams, self._slots, self._segments):
-            _grow(scratch, 0)
-        table, client, server = self._connections, self._sides[0::2], self._sides[1::2]
+        table, sides, servers = self._tables_of_capture().finish()
+        client, server = sides[0::2], sides[1::2]
         swapped = table["syn_seen"] == SYN_FROM_OTHER_SIDE
         client[swapped], server[swapped] = server[swapped], client[swapped]
         table["syn_seen"][swapped] = 1
@@ -138,54 +118,35 @@ class Analyser:
         table["client_id"] = _numbered(client["address_high"], client["address_low"])
         overflow = tuple(
             ServerOverflow(
-                "" if row == MAX_OVERFLOW_SERVERS else address_text(self._servers[row]),
-                int(self._servers["port"][row]),
-                int(self._servers["syns"][row]),
+                "" if row == MAX_OVERFLOW_SERVERS else address_text(servers[row]),
+                int(servers["port"][row]),
+                int(servers["syns"][row]),
             )
-            for row in np.flatnonzero(self._servers["syns"])
+            for row in np.flatnonzero(servers["syns"])
         )
         return Connections(table, client, server, overflow)
 
-    def _tables(self, count: int) -> Tables:
-        """All tables, with room for `count` packets more."""
-        rows = int(self._counters[COUNT_CONNECTIONS]) + count
-        if rows > self._max_connections:
-            rows = self._max_connections
-            _grow(self._servers, MAX_OVERFLOW_SERVERS + 1)
-        if len(self._connections) < rows:
-            for table, size in (
-                (self._connections, rows),
-                (self._tracks, rows),
-                (self._streams, rows),
-                (self._sides, 2 * rows),
-                (self._flows, 2 * rows),
-            ):
-                _grow(table, size)
-        if len(self._segments) < count:
-            _grow(self._segments, count)
-        tables = Tables(
-            packets=self.packets,
-            segments=self._segments,
-            interfaces=self._interfaces,
-            connections=self._connections,
-            sides=self._sides,
-            flows=self._flows,
-            tracks=self._tracks,
-            streams=self._streams,
-            slots=self._slots,
-            servers=self._servers,
-            counters=self._counters,
-        )
-        streams = int(self._counters[COUNT_STREAM_ROWS]) + count
-        if len(self._slots) < 2 * streams:
-            self._slots = np.full(1 << (4 * streams - 1).bit_length(), NEVER, np.int32)
-            tables = tables._replace(slots=self._slots)
-            self.kernels.refill_slots(tables)
-        return tables
+    def _use(self, kernels: KernelSet) -> None:
+        self.kernels = kernels
+        self._data: Memory = kernels.memory(self._files.data)
 
+    @property
+    def _walked_at_once(self) -> int:
+        return PACKETS_PER_CHUNK if self.kernels.compiled else PLAIN_PACKETS
 
-def _grow(table: npt.NDArray[np.generic], rows: int) -> None:
-    table.resize(rows, refcheck=False)
+    def _choose(self) -> None:
+        """Go over to compiled kernels where there is more to read than is worth doing in plain Python."""
+        if self._given or self._tables or self.kernels.compiled or len(self.packets) < PLAIN_PACKETS:
+            return
+        read_bytes = int(self.packets["position"][-1])
+        expected = len(self.packets) * sum(self._files.sizes) // max(read_bytes, 1)
+        if expected > PLAIN_PACKETS_UNCOMPILED or are_compiled():
+            self._use(compiled())
+
+    def _tables_of_capture(self) -> TableSet:
+        if self._tables is None:
+            self._tables = TableSet(compiled=self.kernels.compiled, max_connections=self._max_connections)
+        return self._tables
 
 
 def _numbered(*columns: npt.NDArray[np.generic]) -> npt.NDArray[np.int32]:

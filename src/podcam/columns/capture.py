@@ -10,9 +10,9 @@ import numpy as np
 
 from podcam.clip import MANIFEST, PacketSet, open_packets
 from podcam.columns.analyser import Analyser
-from podcam.columns.connections import address_text, same_side
+from podcam.columns.connections import address_text
 from podcam.columns.kernels.segments import QUOTED, QUOTED_PORTS
-from podcam.columns.layout import MAX_CONNECTIONS, Table
+from podcam.columns.layout import MAX_CONNECTIONS, Rows, Table
 from podcam.columns.mapping import MappedFiles
 from podcam.columns.recordings import PartSource
 from podcam.columns.sets import KernelSet, view
@@ -105,9 +105,10 @@ class CaptureColumns:
 
     def _packets_of(self, row: int, most: int) -> Iterator[Packet]:
         rows = np.array(self._rows_of(row, most), np.int64)
-        client, data = self.connections.client[row], self._analyser.view
+        client, view = _end(self.connections.client[row]), self._analyser.view
+        times, events = self.packets["time_ns"][rows].tolist(), self.packets["events"][rows].tolist()
         segments = self._analyser.segments_of(rows)
-        for packet_row, packet, segment in zip(rows, self.packets[rows], segments, strict=True):
+        for packet_row, time_ns, event, segment in zip(rows.tolist(), times, events, segments, strict=True):
             icmp = None
             if segment["kind"] in {QUOTED, QUOTED_PORTS}:
                 icmp = IcmpError(
@@ -118,9 +119,9 @@ class CaptureColumns:
                 )
             at = int(segment["payload_at"])
             yield Packet(
-                frame=int(packet_row) + 1,
-                time_ns=int(packet["time_ns"]),
-                from_client=same_side(segment, client),
+                frame=packet_row + 1,
+                time_ns=time_ns,
+                from_client=_end(segment, "source_") == client,
                 flags=int(segment["flags"]),
                 seq=int(segment["seq"]),
                 ack=int(segment["ack"]),
@@ -128,8 +129,8 @@ class CaptureColumns:
                 ttl=int(segment["ttl"]),
                 ip_id=int(segment["ip_id"]),
                 payload_bytes=max(int(segment["payload_bytes"]), 0),
-                payload=bytes(data[at : at + int(segment["payload_captured"])]),
-                events=TcpEvent(int(packet["events"])),
+                payload=bytes(view[at : at + int(segment["payload_captured"])]),
+                events=TcpEvent(event),
                 icmp=icmp,
             )
 
@@ -143,6 +144,12 @@ class CaptureColumns:
             (first if len(first) < most // 2 else last).append(packet_row)
             packet_row = int(following[packet_row])
         return [*first, *last]
+
+
+def _end(row: Rows, prefix: str = "") -> tuple[int, int, int]:
+    """Address and port of a side, or (with a prefix) of a segment."""
+    high, low = ("address_high", "address_low") if not prefix else (f"{prefix}high", f"{prefix}low")
+    return int(row[f"{prefix}port"]), int(row[low]), int(row[high])
 
 
 def open_captures(

@@ -3,9 +3,7 @@
 import socket
 from dataclasses import dataclass
 
-import numpy as np
-
-from podcam.columns.layout import Table
+from podcam.columns.layout import Rows, Table
 
 _MAPPED = 0xFFFF
 
@@ -42,18 +40,9 @@ class Connections:
         return len(self.table)
 
 
-def address_text(row: np.void, prefix: str = "address") -> str:
+def address_text(row: Rows, prefix: str = "address") -> str:
     """The usual spelling of an address whose halves are in the fields `prefix`_high and _low."""
     high, low = int(row[f"{prefix}_high"]), int(row[f"{prefix}_low"])
     if high == 0 and low >> 32 == _MAPPED:
         return socket.inet_ntop(socket.AF_INET, (low & 0xFFFFFFFF).to_bytes(4, "big"))
     return socket.inet_ntop(socket.AF_INET6, (high << 64 | low).to_bytes(16, "big"))
-
-
-def same_side(segment: np.void, side: np.void) -> bool:
-    """Whether a segment (`layout.SEGMENT`) was sent by this side."""
-    return bool(
-        segment["source_port"] == side["port"]
-        and segment["source_low"] == side["address_low"]
-        and segment["source_high"] == side["address_high"]
-    )

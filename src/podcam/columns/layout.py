@@ -4,12 +4,15 @@ Tables are numpy structured arrays, so that a kernel touches one stretch of memo
 stays for the whole file is little: 32 bytes per packet, about 600 per connection.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 Table = npt.NDArray[np.void]
+
+Rows = Any
+"""A table as the kernels index it: an array, or for plain kernels a list of dicts (`columns.tables`)."""
 
 MAX_CONNECTIONS = 1 << 20
 """Connections that get a row of their own in one capture; what comes beyond is summed per server."""
@@ -211,24 +214,26 @@ SERVER = np.dtype(
 MAX_OVERFLOW_SERVERS = 4096
 
 PACKETS_PER_CHUNK = 1 << 16
-"""Packets whose segments are in memory at a time."""
+"""Packets that compiled kernels take at a time, and whose segments are in memory."""
+PLAIN_PACKETS_PER_CHUNK = 1 << 9
+"""The same for plain kernels, for which rows are dear to make."""
 
 
 class Tables(NamedTuple):
     """All tables of one capture, as the kernels take them."""
 
     packets: Table
-    segments: Table
-    interfaces: Table
-    connections: Table
-    sides: Table
-    flows: Table
-    tracks: Table
-    streams: Table
-    slots: npt.NDArray[np.int32]
+    segments: Rows
+    interfaces: Rows
+    connections: Rows
+    sides: Rows
+    flows: Rows
+    tracks: Rows
+    streams: Rows
+    slots: Rows
     """Rows of `streams` by hash of addresses and ports, NEVER where empty; a power of two of them."""
-    servers: Table
-    counters: npt.NDArray[np.int64]
+    servers: Rows
+    counters: Rows
     """Indexed by COUNT_*."""
 
 

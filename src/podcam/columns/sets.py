@@ -12,6 +12,7 @@ import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -60,11 +61,12 @@ def compiled() -> KernelSet:
     # Only here: importing numba takes half a second, which a small capture need not wait for.
     import numba  # noqa: PLC0415
 
-    folder = cache_folder(numba.__version__)
+    folder = cache_folder()
     settings = vars(numba.config)
     before = settings["CACHE_DIR"]
     settings["CACHE_DIR"] = str(folder) if folder else before
-    decorate = numba.njit(cache=folder is not None, nogil=True)
+    # Inlined, the small functions cost no passing of arguments, and no counting of references.
+    decorate = numba.njit(cache=folder is not None, nogil=True, forceinline=True)
     twins: dict[Any, Any] = {}
     try:
         scopes = [(module, dict(vars(module))) for module in _MODULES]
@@ -94,10 +96,17 @@ def _set(*, compiled: bool, find: Callable[[Any], Any]) -> KernelSet:
     )
 
 
-def cache_folder(numba_version: str) -> Path | None:
+def are_compiled() -> bool:
+    """Whether compiled kernels are there already, so that they need only be loaded."""
+    folder = cache_folder()
+    return folder is not None and any(folder.rglob("*.nbc"))
+
+
+@cache
+def cache_folder() -> Path | None:
     """Where compiled kernels are kept; None where nothing can be written."""
     sources = hashlib.sha256()
-    for part in (numba_version, np.__version__, sys.version):
+    for part in (version("numba"), version("llvmlite"), np.__version__, sys.version):
         sources.update(part.encode())
     for module in (*_MODULES, layout):
         sources.update(Path(str(module.__file__)).read_bytes())

@@ -71,55 +71,93 @@ def follow(data: Memory, tables: Tables, first: int, count: int, most_connection
     There must be `count` free rows for streams and connections (up to `most_connections`), and the slots must
     stay at most half full.
     """
+    # Each look into `tables` counts a reference in compiled code: once here, not once per packet.
+    packets, segments, connections, sides = tables.packets, tables.segments, tables.connections, tables.sides
+    flows, tracks, streams, slots = tables.flows, tables.tracks, tables.streams, tables.slots
+    interfaces = tables.interfaces
     for i in range(count):
-        segment = tables.segments[i]
+        segment = segments[i]
         kind = int64(segment["kind"])
         if kind == NOT_TCP:
             continue
         packet_row = first + i
-        stream_row, row, meaning = locate(tables, segment, packet_row, most_connections)
+        packet = packets[packet_row]
+        point = int64(interfaces[int64(packet["interface"])]["point"])
+        slot = find_slot(slots, streams, connections, sides, segment)
+        stream_row = int64(slots[slot])
+        meaning = ORDINARY
+        row = NEVER
+        if stream_row >= 0:
+            stream = streams[stream_row]
+            if int64(segment["flags"]) & SYN:
+                meaning = meaning_of_syn(sides, segment, stream)
+            if meaning != NEW_STREAM:
+                row = connection_at(connections, tracks, stream, point)
         if row < 0:
-            continue
-        link(tables, packet_row, row)
-        side = side_of(tables, segment, row)
+            row, stream_row = new_row(tables, segment, packet_row, point, slot, meaning, most_connections)
+            if row < 0:
+                continue
+        stream = streams[stream_row]
+        connection = connections[row]
+        track = tracks[row]
+        link(packets, packet, packet_row, connection)
+        side = side_of(sides, segment, row)
+        forward = flows[2 * row + side]
         if kind == TCP:
-            take(data, tables, segment, packet_row, tables.streams[stream_row], row, side, meaning)
+            base_side = side_of(sides, segment, int64(stream["connection"]))
+            events = events_of(
+                segment, packet, stream, base_side, meaning, track, forward, flows[2 * row + 1 - side]
+            )
+            packet["events"] = events
+            take(
+                data,
+                segment,
+                packet,
+                packet_row,
+                connection,
+                track,
+                side,
+                sides[2 * row + side],
+                sides[2 * row + 1 - side],
+                forward,
+                flows[2 * row + 1 - side],
+            )
         else:
-            tables.connections[row]["icmp_errors"] += 1
+            connection["icmp_errors"] += 1
             if int64(segment["payload_bytes"]) >= 0:
-                tables.packets[packet_row]["events"] = events_of_syn(meaning)
+                packet["events"] = events_of_syn(meaning)
         if kind != QUOTED_PORTS:
-            time_ns = int64(tables.packets[packet_row]["time_ns"])
-            note_handshake(segment, tables.tracks[row], tables.flows[2 * row + side], time_ns)
+            note_handshake(segment, track, forward, int64(packet["time_ns"]))
 
 
-def locate(tables: Tables, segment: Any, packet_row: int, most_connections: int) -> tuple[int, int, int]:
-    """Stream and connection of a segment, new ones where needed (or NEVER), and what a SYN means."""
-    point = int64(tables.interfaces[int64(tables.packets[packet_row]["interface"])]["point"])
-    slot = find_slot(tables, segment)
+def new_row(
+    tables: Tables,
+    segment: Any,
+    packet_row: int,
+    point: int,
+    slot: int,
+    meaning: int,
+    most_connections: int,
+) -> tuple[int, int]:
+    """A row for a segment that is of no known connection, and its stream's; NEVER where it gets none."""
     stream_row = int64(tables.slots[slot])
-    meaning = ORDINARY
-    if stream_row >= 0:
-        stream = tables.streams[stream_row]
-        if int64(segment["flags"]) & SYN:
-            meaning = meaning_of_syn(tables, segment, stream)
-        if meaning != NEW_STREAM:
-            row = connection_at(tables, stream, point)
-            if row < 0 and int64(tables.counters[COUNT_CONNECTIONS]) < most_connections:
-                row = join_point(tables, segment, packet_row, point, stream)
-            return stream_row, row, meaning
+    is_full = int64(tables.counters[COUNT_CONNECTIONS]) >= most_connections
+    if stream_row >= 0 and meaning != NEW_STREAM:
+        if is_full:
+            return NEVER, stream_row
+        return join_point(tables, segment, packet_row, point, tables.streams[stream_row]), stream_row
     if int64(segment["kind"]) == QUOTED_PORTS:
-        return NEVER, NEVER, meaning
+        return NEVER, NEVER
     number = int64(tables.counters[COUNT_STREAMS])
     tables.counters[COUNT_STREAMS] = number + 1
-    if int64(tables.counters[COUNT_CONNECTIONS]) >= most_connections:
+    if is_full:
         count_overflow(tables, segment)
-        return NEVER, NEVER, meaning
+        return NEVER, NEVER
     row = open_connection(tables, segment, packet_row, point, number, is_client(segment))
     if meaning == NEW_STREAM:
         tables.connections[row]["previous"] = tables.streams[stream_row]["connection"]
         tables.connections[row]["reused"] = 1
-    return open_stream(tables, slot, number, row), row, meaning
+    return row, open_stream(tables, slot, number, row)
 
 
 def mix(high: int, low: int, port: int) -> int:
@@ -129,7 +167,7 @@ def mix(high: int, low: int, port: int) -> int:
     return bits ^ bits >> 27
 
 
-def find_slot(tables: Tables, segment: Any) -> int:
+def find_slot(slots: Any, streams: Any, connections: Any, sides: Any, segment: Any) -> int:
     """The slot that holds the latest stream of these addresses and ports, or the empty one for it."""
     source_high = int64(segment["source_high"])
     source_low = int64(segment["source_low"])
@@ -137,16 +175,16 @@ def find_slot(tables: Tables, segment: Any) -> int:
     target_high = int64(segment["target_high"])
     target_low = int64(segment["target_low"])
     target_port = int64(segment["target_port"])
-    mask = len(tables.slots) - 1
+    mask = len(slots) - 1
     slot = (mix(source_high, source_low, source_port) + mix(target_high, target_low, target_port)) & mask
     while True:
-        stream_row = int64(tables.slots[slot])
+        stream_row = int64(slots[slot])
         if stream_row < 0:
             return slot
-        row = int64(tables.streams[stream_row]["connection"])
-        if int64(tables.connections[row]["ip_version"]) == int64(segment["ip_version"]):
-            client = tables.sides[2 * row]
-            server = tables.sides[2 * row + 1]
+        row = int64(streams[stream_row]["connection"])
+        if int64(connections[row]["ip_version"]) == int64(segment["ip_version"]):
+            client = sides[2 * row]
+            server = sides[2 * row + 1]
             if (
                 is_endpoint(client, source_high, source_low, source_port)
                 and is_endpoint(server, target_high, target_low, target_port)
@@ -202,9 +240,9 @@ def same_side(side: Any, other: Any) -> int:
     return is_endpoint(side, int64(other["address_high"]), int64(other["address_low"]), int64(other["port"]))
 
 
-def side_of(tables: Tables, segment: Any, row: int) -> int:
+def side_of(sides: Any, segment: Any, row: int) -> int:
     """Which side of a connection of its addresses and ports sent a segment."""
-    client = tables.sides[2 * row]
+    client = sides[2 * row]
     source_port = int64(segment["source_port"])
     if source_port != int64(segment["target_port"]):
         return 0 if source_port == int64(client["port"]) else 1
@@ -220,9 +258,9 @@ def is_client(segment: Any) -> int:
     return int64(segment["source_port"]) >= int64(segment["target_port"])
 
 
-def meaning_of_syn(tables: Tables, segment: Any, stream: Any) -> int:
+def meaning_of_syn(sides: Any, segment: Any, stream: Any) -> int:
     """What a SYN or SYN-ACK means for the latest stream of its addresses and ports."""
-    side = side_of(tables, segment, int64(stream["connection"]))
+    side = side_of(sides, segment, int64(stream["connection"]))
     if not int64(stream["base_known"][side]):
         return ORDINARY
     seq = int64(segment["seq"])
@@ -249,18 +287,18 @@ def open_stream(tables: Tables, slot: int, number: int, row: int) -> int:
     return stream_row
 
 
-def connection_at(tables: Tables, stream: Any, point: int) -> int:
+def connection_at(connections: Any, tracks: Any, stream: Any, point: int) -> int:
     """The stream's connection at a point, or NEVER."""
     row = int64(stream["connection"])
-    while row >= 0 and int64(tables.connections[row]["point"]) != point:
-        row = int64(tables.tracks[row]["sibling"])
+    while row >= 0 and int64(connections[row]["point"]) != point:
+        row = int64(tracks[row]["sibling"])
     return row
 
 
 def join_point(tables: Tables, segment: Any, packet_row: int, point: int, stream: Any) -> int:
     """A row for a stream at one more point, with the same client."""
     first = int64(stream["connection"])
-    client = side_of(tables, segment, first) == 0
+    client = side_of(tables.sides, segment, first) == 0
     row = open_connection(tables, segment, packet_row, point, int64(stream["number"]), client)
     tables.tracks[row]["sibling"] = first
     stream["connection"] = row
@@ -327,15 +365,13 @@ def count_overflow(tables: Tables, segment: Any) -> None:
     tables.servers[last]["syns"] += 1  # all other servers
 
 
-def link(tables: Tables, packet_row: int, row: int) -> None:
+def link(packets: Any, packet: Any, packet_row: int, connection: Any) -> None:
     """Append a packet to its connection."""
-    connection = tables.connections[row]
-    packet = tables.packets[packet_row]
     packet["next"] = NEVER
     if int64(connection["first_packet"]) < 0:
         connection["first_packet"] = packet_row
     else:
-        tables.packets[int64(connection["last_packet"])]["next"] = packet_row
+        packets[int64(connection["last_packet"])]["next"] = packet_row
     connection["last_packet"] = packet_row
     connection["last_ns"] = packet["time_ns"]
 
@@ -353,40 +389,48 @@ def note_handshake(segment: Any, track: Any, flow: Any, time_ns: int) -> None:
             track["initial_rtt_ns"] = time_ns - int64(track["syn_ns"])
 
 
+def events_of(
+    segment: Any,
+    packet: Any,
+    stream: Any,
+    base_side: int,
+    meaning: int,
+    track: Any,
+    forward: Any,
+    reverse: Any,
+) -> int:
+    """Wireshark's events of a TCP segment, whose sender is `base_side` of its stream."""
+    if meaning == REPEATED:
+        forward["next_seq"] = forward["contiguous_seq"]
+    events = events_of_syn(meaning)
+    if int64(segment["payload_bytes"]) >= 0:
+        note_base(segment, stream, base_side)
+        time_ns = int64(packet["time_ns"])
+        events = analyse(segment, forward, reverse, time_ns, int64(track["initial_rtt_ns"]), events)
+    if int64(segment["flags"]) & SYN:
+        note_shift(segment, forward, reverse)
+    return events
+
+
 def take(
     data: Memory,
-    tables: Tables,
     segment: Any,
+    packet: Any,
     packet_row: int,
-    stream: Any,
-    row: int,
+    connection: Any,
+    track: Any,
     side: int,
-    meaning: int,
+    sender: Any,
+    receiver: Any,
+    forward: Any,
+    reverse: Any,
 ) -> None:
-    """One TCP segment of a connection: its events, and what it says of its side."""
-    packet = tables.packets[packet_row]
-    connection = tables.connections[row]
-    track = tables.tracks[row]
-    sender = tables.sides[2 * row + side]
-    receiver = tables.sides[2 * row + 1 - side]
-    forward = tables.flows[2 * row + side]
-    reverse = tables.flows[2 * row + 1 - side]
+    """What one TCP segment says of its connection and of its side."""
     time_ns = int64(packet["time_ns"])
     flags = int64(segment["flags"])
     length = int64(segment["payload_bytes"])
-
-    events = events_of_syn(meaning)
-    if meaning == REPEATED:
-        forward["next_seq"] = forward["contiguous_seq"]
-    if length >= 0:
-        note_base(segment, stream, side_of(tables, segment, int64(stream["connection"])))
-        events = analyse(segment, forward, reverse, time_ns, int64(track["initial_rtt_ns"]), events)
-    if flags & SYN:
-        note_shift(segment, forward, reverse)
-    packet["events"] = events
-    if events & ~REUSED_PORTS:
-        count_events(sender, events)
-
+    if int64(packet["events"]) & ~REUSED_PORTS:
+        count_events(sender, int64(packet["events"]))
     connection["packets"] += 1
     sender["packets"] += 1
     sender["flags"] = int64(sender["flags"]) | flags
