@@ -30,6 +30,7 @@ from podcam.ring.segment import (
     layout_of,
     parse_block,
     parse_metadata,
+    parse_segment_name,
 )
 
 _MAC_ADDRESSES_BYTES: Final = 12
@@ -43,7 +44,8 @@ class SegmentReader:
     and follows changes while records are read.
 
     Raises:
-        SegmentError: the file cannot be opened, or holds no record at all.
+        SegmentError: the file cannot be opened, has a newer format, or is no segment: it has neither a record
+            nor a segment's name. (A recorder that is killed may leave an empty segment.)
     """
 
     def __init__(self, path: Path) -> None:
@@ -56,7 +58,9 @@ class SegmentReader:
         if self.header:
             self.interfaces = {i.index: i for i in self.header.source.interfaces}
         elif self._next_record(0) is None:
-            raise SegmentError(f"{path} is not a segment of a ring, or nothing of it is left")
+            if parse_segment_name(path.name) is None:
+                raise SegmentError(f"{path} is not a segment of a ring, or nothing of it is left")
+            self._report("nothing of it is left")
 
     def records(self) -> Iterator[Block | Metadata]:
         """All whole records, in the order of the file."""

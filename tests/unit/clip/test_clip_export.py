@@ -115,6 +115,15 @@ def test_missing_segment_is_told_and_the_rest_is_read(tmp_path: Path) -> None:
     assert "No such file" in exported.warnings[0]
 
 
+def test_empty_segment_among_others(tmp_path: Path) -> None:
+    recorded(tmp_path, "a", *at(1))
+    (tmp_path / "a" / "00000000-1.seg").touch()
+    packets = open_packets(tmp_path / "a")
+    assert packets.parts[0].point.name == "a"
+    assert len(list(packets.packets())) == 1
+    assert packets.parts[0].problems == ["00000000-1.seg: nothing of it is left"]
+
+
 def test_cut_payload_is_told(tmp_path: Path) -> None:
     source = Source(Point("a", "node-a"), "boot", 4096, INTERFACES)
     ring = Ring(tmp_path / "a", source, limit_bytes=1_000_000, segment_bytes=10_000, now_ns=NOW)

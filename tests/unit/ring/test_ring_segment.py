@@ -176,6 +176,16 @@ def test_foreign_file_is_refused(tmp_path: Path, content: bytes) -> None:
         SegmentReader(path)
 
 
+@pytest.mark.parametrize("content", [b"", bytes(4096)])
+def test_segment_of_which_nothing_is_left(tmp_path: Path, content: bytes) -> None:
+    """Its recorder was killed before the header was written, or the power went."""
+    path = tmp_path / segment_name(3, NOW)
+    path.write_bytes(content)
+    reader = SegmentReader(path)
+    assert (reader.header, list(reader.packets()), reader.totals().bytes) == (None, [], len(content))
+    assert "nothing of it is left" in reader.problems
+
+
 def test_newer_format_is_refused(tmp_path: Path, writer: SegmentWriter) -> None:
     path = tmp_path / "new.seg"
     path.write_bytes(metadata_record("segment", NOW, writer.header.to_json() | {"format": 2}))
