@@ -1,6 +1,7 @@
 """Captures of any size for benchmarks: connections like those of `pgbench -C -S`, many at a time.
 
-One connection is put together by hand, and then repeated with other addresses, ports, sequence numbers and times.
+One connection is put together by hand, and then repeated with other addresses, ports, sequence numbers and
+times.
 """
 
 import struct
@@ -85,7 +86,7 @@ PACKETS_PER_CONNECTION = len(_conversation())
 
 
 def _round() -> tuple[npt.NDArray[np.uint8], list[tuple[int, int, int, bool]]]:
-    """CLIENTS_AT_A_TIME interleaved connections as pcap records; (position, client, step, from it) of each."""
+    """Some interleaved connections as pcap records; and (position, client, step, from it) of each."""
     records = bytearray()
     places = []
     seqs = {True: 0, False: 0}
