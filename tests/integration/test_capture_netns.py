@@ -6,8 +6,9 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -152,22 +153,30 @@ def test_a_namespace_with_hundreds_of_interfaces() -> None:
 
 
 @pytest.fixture
-def ordinary_user() -> Callable[..., str]:
+def ordinary_user() -> Iterator[Callable[..., str]]:
     """Tries to record as uid 1000 with a capability at most, and returns what was printed."""
     if shutil.which("setpriv") is None:
         pytest.skip("setpriv is missing: apt-get install util-linux")
+    # Root's checkout and virtual environment often lie where nobody else may look.
+    python = str(Path(sys.executable).resolve())
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        shutil.copytree(Path(podcam.__file__).parent, Path(folder, "podcam"))
 
-    def run(*arguments: str, capability: str = "") -> str:
-        kept = f"-all,+{capability}" if capability else "-all"
-        capabilities = [f"--inh-caps={kept}", f"--ambient-caps={kept}", f"--bounding-set={kept}"]
-        command = [*AS_ORDINARY_USER, *capabilities, sys.executable, "-B", "-c", OPEN_A_RING, *arguments]
-        environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(podcam.__file__).parents[1])}
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+        def run(*arguments: str, capability: str = "", code: str = OPEN_A_RING) -> str:
+            kept = f"-all,+{capability}" if capability else "-all"
+            capabilities = [f"--inh-caps={kept}", f"--ambient-caps={kept}", f"--bounding-set={kept}"]
+            command = [*AS_ORDINARY_USER, *capabilities, python, "-B", "-c", code, *arguments]
+            environment = {"PATH": os.environ["PATH"], "PYTHONPATH": folder}
+            return subprocess.run(
+                command, env=environment, cwd="/", capture_output=True, text=True, check=True
+            ).stdout
 
-    probe = subprocess.run([*AS_ORDINARY_USER, sys.executable, "-c", ""], capture_output=True, check=False)
-    if probe.returncode:
-        pytest.skip("an ordinary user may not run this Python: install it outside root's home")
-    return run
+        try:
+            run(code="import podcam.capture")
+        except subprocess.CalledProcessError:
+            pytest.skip("an ordinary user may not run this Python: install it outside root's home")
+        yield run
 
 
 def test_without_rights_the_message_names_the_capability(ordinary_user: Callable[..., str]) -> None:
