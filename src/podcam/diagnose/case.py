@@ -6,13 +6,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from podcam.columns import CaptureColumns, open_captures
 from podcam.diagnose.endtoend import join
 from podcam.diagnose.judge import judge
 from podcam.diagnose.neighbours import Neighbours
 from podcam.diagnose.screening import Finding, screen, verdict_unread
-from podcam.model.connection import Conversation
+from podcam.model.connection import Conversation, TcpCounts
 from podcam.model.diagnosis import CaptureSummary, DiagnosedConnection, Diagnosis, Verdict
+from podcam.model.point import Endpoint
 from podcam.model.verdict import Phase, VerdictId
 
 _COMPARABLE = {Phase.READY, Phase.REQUEST, Phase.IDLE, Phase.CLOSING, Phase.DATA}
@@ -93,13 +96,20 @@ def nearest_good(connections: Iterable[DiagnosedConnection]) -> dict[int, int]:
 def _diagnosed(
     capture: CaptureColumns, verdicts: Sequence[Verdict], joined: dict[int, int]
 ) -> Iterator[DiagnosedConnection]:
-    table, client, server = (
-        capture.connections.table,
-        capture.connections.client,
-        capture.connections.server,
-    )
+    """One row per connection. There can be millions: columns are turned into lists once, addresses kept."""
+    connections = capture.connections
+    table = {name: connections.table[name].tolist() for name in _TABLE}
+    client = {name: connections.client[name].tolist() for name in _SIDE}
+    server = {name: connections.server[name].tolist() for name in _SIDE}
+    counts = _counts(capture)
+    clients: dict[int, str] = {}
+    servers: dict[int, Endpoint] = {}
     for row, verdict in enumerate(verdicts):
-        client_end, server_end = capture.endpoints(row)
+        client_id, server_id = table["client_id"][row], table["server_id"][row]
+        if client_id not in clients or server_id not in servers:
+            client_end, server_end = capture.endpoints(row)
+            clients[client_id] = client_end.ip
+            servers[server_id] = server_end
         connection_id = capture.first_id + row
         yield DiagnosedConnection(
             id=connection_id,
@@ -107,19 +117,46 @@ def _diagnosed(
             capture=capture.index,
             point=capture.points[table["point"][row]],
             transport="tcp",
-            tcp_stream=int(table["stream"][row]),
+            tcp_stream=table["stream"][row],
             tunnel=(),
-            client=client_end,
-            server=server_end,
-            start_ns=int(table["first_ns"][row]),
-            end_ns=int(table["last_ns"][row]),
-            client_packets=int(client["packets"][row]),
-            server_packets=int(server["packets"][row]),
-            client_bytes=int(client["bytes"][row]),
-            server_bytes=int(server["bytes"][row]),
-            tcp=capture.counts(row),
+            client=Endpoint(clients[client_id], client["port"][row]),
+            server=servers[server_id],
+            start_ns=table["first_ns"][row],
+            end_ns=table["last_ns"][row],
+            client_packets=client["packets"][row],
+            server_packets=server["packets"][row],
+            client_bytes=client["bytes"][row],
+            server_bytes=server["bytes"][row],
+            tcp=counts[row],
             verdict=verdict,
         )
+
+
+_TABLE = ("client_id", "server_id", "point", "stream", "first_ns", "last_ns")
+_SIDE = ("port", "packets", "bytes")
+
+
+def _counts(capture: CaptureColumns) -> list[TcpCounts]:
+    """How often each event of `tcp.analysis` happened on both sides, by row."""
+    client, server = capture.connections.client, capture.connections.server
+
+    def total(name: str) -> list[int]:
+        both: list[int] = (client[name].astype(np.int64) + server[name]).tolist()
+        return both
+
+    handshakes = [ns if ns >= 0 else None for ns in capture.connections.table["handshake_ns"].tolist()]
+    return list(
+        map(
+            TcpCounts,
+            total("retransmissions"),
+            total("fast_retransmissions"),
+            total("out_of_order"),
+            total("duplicate_acks"),
+            total("zero_windows"),
+            total("lost_segments"),
+            handshakes,
+        )
+    )
 
 
 def _summary(capture: CaptureColumns) -> CaptureSummary:

@@ -17,9 +17,9 @@ from podcam.model.verdict import Fault, Phase, Protocol, VerdictId
 
 READ_ALL = 2_000
 """A capture with no more connections than this is read as a whole."""
-READ_TIDY = 10_000
-"""How many connections that ended tidily are read beyond that (about 5 s)."""
-READ_SUSPECT = 50_000
+READ_TIDY = 5_000
+"""How many connections that ended tidily are read beyond that (about 2 s)."""
+READ_SUSPECT = 20_000
 """How many connections that may have failed are read; what is beyond (a storm) is judged by its columns."""
 
 _TERMINATE = np.frombuffer(b"X\x00\x00\x00\x04", np.uint8)
@@ -106,11 +106,12 @@ def _earlier(times: npt.NDArray[np.int64], others: npt.NDArray[np.int64]) -> Mas
 
 def _ends_with(side: npt.NDArray[np.void], message: npt.NDArray[np.uint8], behind: int) -> Mask:
     """Whether a side's last bytes are a message with `behind` bytes of body."""
-    tail = side["tail"]
-    width = tail.shape[1]
-    start = width - len(message) - behind
-    same = (tail[:, start : width - behind] == message).all(axis=1)
-    return np.asarray(same & (side["tail_bytes"] >= len(message) + behind))
+    size = len(message) + behind
+    start = side["tail_bytes"].astype(np.intp) - size
+    places = np.maximum(start, 0)[:, None] + np.arange(len(message))
+    return np.asarray(
+        (start >= 0) & (np.take_along_axis(side["tail"], places, axis=1) == message).all(axis=1)
+    )
 
 
 def _good(phase: Phase, summary: str, protocol: Protocol = Protocol.UNKNOWN) -> Verdict:

@@ -13,7 +13,8 @@ from podcam.model.connection import Conversation, Packet, TcpEvent, TcpFlags
 from podcam.model.diagnosis import Evidence
 from podcam.wire.stream import Data, Piece, Reassembler, Side, Span
 
-_SYN, _ACK, _FIN, _RST = TcpFlags.SYN, TcpFlags.ACK, TcpFlags.FIN, TcpFlags.RST
+# Plain numbers: arithmetic with enums costs more than all else here.
+_SYN, _ACK, _FIN, _RST = (int(flag) for flag in (TcpFlags.SYN, TcpFlags.ACK, TcpFlags.FIN, TcpFlags.RST))
 
 
 class Manner(StrEnum):
