@@ -9,8 +9,13 @@ import xml.etree.ElementTree as ET
 from collections import Counter
 from pathlib import Path
 
-_SHARED_MATERIAL = "../shared"
-"""Captures that lie beside the repository on some machines only."""
+_EXCUSED = (
+    "../shared",  # captures that lie beside the repository on some machines only
+    "tshark 4.0",  # Debian 12 has it, later systems have newer ones
+    "outside root's home",
+    "gives ordinary users no user namespaces",
+)
+"""What no set-up of ours can bring about, in the words of the tests."""
 
 
 def main() -> int:
@@ -21,7 +26,7 @@ def main() -> int:
         print(f"{times:4} {reason}")
     if not reasons:
         print("   0")
-    unexpected = [reason for reason in reasons if _SHARED_MATERIAL not in reason]
+    unexpected = [reason for reason in reasons if not any(excuse in reason for excuse in _EXCUSED)]
     if unexpected and _may_do_everything():
         print("As root, with all programs installed and namespaces allowed, nothing of this may skip.")
         return 1

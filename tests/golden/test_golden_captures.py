@@ -106,7 +106,7 @@ def _packets(path: Path, stream: int) -> list[dict[str, Any]]:
     for field in fields:
         command += ["-e", field]
     told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    rows = [[int(value or 0) for value in line.split("\t")] for line in told.splitlines()]
+    rows = [[_number(value) for value in line.split("\t")] for line in told.splitlines()]
     server_port = rows[0][5]
     return [
         {
@@ -119,3 +119,8 @@ def _packets(path: Path, stream: int) -> list[dict[str, Any]]:
         }
         for frame, seq, ack, length, reset, port in rows
     ]
+
+
+def _number(value: str) -> int:
+    """Flags are 0 and 1 up to tshark 4.0, False and True since."""
+    return ["False", "True"].index(value) if value in {"False", "True"} else int(value or 0)

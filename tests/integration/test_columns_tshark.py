@@ -1,5 +1,6 @@
 """Stream numbers and all `tcp.analysis` flags, packet by packet, as the installed tshark tells them."""
 
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable
@@ -73,6 +74,17 @@ def assert_agree(path: Path) -> Seen:
     return theirs
 
 
+def tshark_version() -> str:
+    """As in `4.0`."""
+    told = subprocess.run(["tshark", "--version"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"(\d+\.\d+)\.\d+", told)
+    return found[1] if found else ""
+
+
+@pytest.mark.skipif(
+    shutil.which("tshark") is not None and tshark_version() != "4.0",
+    reason="what no network does is judged as tshark 4.0 does: other versions number and name it otherwise",
+)
 @pytest.mark.parametrize("seed", range(8))
 def test_wild_packets(tmp_path: Path, seed: int) -> None:
     assert len(assert_agree(write_pcap(tmp_path / "a.pcap", wild(seed, 400)))) > 300
