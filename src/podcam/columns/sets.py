@@ -12,7 +12,6 @@ import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -105,6 +104,9 @@ def are_compiled() -> bool:
 @cache
 def cache_folder() -> Path | None:
     """Where compiled kernels are kept; None where nothing can be written."""
+    # Only here: it reads half of the e-mail library first.
+    from importlib.metadata import version  # noqa: PLC0415
+
     sources = hashlib.sha256()
     for part in (version("numba"), version("llvmlite"), np.__version__, sys.version):
         sources.update(part.encode())
