@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST ?= -n auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench bench-quick golden lock clean
+.PHONY: help demo test check format bench bench-quick bench-programs golden lock clean
 
 help:  ## This list
 	@echo "Podcam: a dashcam for the network of your pods."
@@ -35,20 +35,22 @@ format: $(VENV)/.dev  ## Bring the code into the agreed style
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(VENV)/.dev  ## What the design promises, measured beside tcpdump, dumpcap and tshark (root, about half an hour)
-	@scripts/system-packages "the benchmarks" tcpdump=tcpdump tshark=tshark dumpcap=wireshark-common \
-		ip=iproute2
+bench: $(VENV)/.dev bench-programs  ## What the design promises, measured beside tcpdump, dumpcap, tshark (root, half an hour)
 	$(BIN)/python bench/recorder.py
+	$(BIN)/python bench/detector.py
 	$(BIN)/python bench/analyser.py
 
-bench-quick: $(VENV)/.dev  ## One short iteration of every benchmark, to see that it still runs
-	@scripts/system-packages "the benchmarks" tcpdump=tcpdump tshark=tshark dumpcap=wireshark-common \
-		ip=iproute2
+bench-quick: $(VENV)/.dev bench-programs  ## One short iteration of every benchmark, to see that it still runs
 	$(BIN)/python bench/recorder.py --quick
+	$(BIN)/python bench/detector.py --quick
 	$(BIN)/python bench/analyser.py --quick
 
-golden: $(VENV)/.dev  ## Diagnose the golden captures again and take what comes out as what is expected
-	$(BIN)/python -m tests.golden.update
+bench-programs:
+	@scripts/system-packages "the benchmarks" tcpdump=tcpdump tshark=tshark dumpcap=wireshark-common \
+		ip=iproute2
+
+golden: $(VENV)/.dev  ## Take today's diagnosis of the golden captures as what is expected
+	$(BIN)/python tests/golden_diagnosis.py
 
 lock:  ## Pin the newest dependencies in requirements/*.txt
 	scripts/lock
