@@ -124,3 +124,13 @@ def _packets(path: Path, stream: int) -> list[dict[str, Any]]:
 def _number(value: str) -> int:
     """Flags are 0 and 1 up to tshark 4.0, False and True since."""
     return ["False", "True"].index(value) if value in {"False", "True"} else int(value or 0)
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_what_is_not_read_among_many_has_not_failed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The columns alone call a connection good only where reading it finds the same."""
+    read = diagnosed(CAPTURES / f"{name}.pcap")
+    monkeypatch.setattr("podcam.diagnose.screening.READ_ALL", 0)
+    monkeypatch.setattr("podcam.diagnose.screening.READ_TIDY", 10_000)
+    screened = diagnosed(CAPTURES / f"{name}.pcap")
+    assert [row["failed"] for row in screened] == [row["failed"] for row in read]

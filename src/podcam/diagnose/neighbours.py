@@ -165,9 +165,12 @@ def _same_attempt(capture: CaptureColumns, rivals: Rows, loser: int) -> Mask:
     """Rivals at the same point that were answered after the loser began, and can be of the same client.
 
     Clients of another address family cannot be told apart: a host's IPv4 and IPv6 address share nothing.
+    Within a family the addresses of a name are tried one after the other, so that the winner begins later.
     """
     table, server = capture.connections.table, capture.connections.server
     mask = table["point"][rivals] == table["point"][loser]
     mask &= server["syn_ns"][rivals] >= table["first_ns"][loser]
     same_family = table["ip_version"][rivals] == table["ip_version"][loser]
-    return np.asarray(mask & (~same_family | (table["client_id"][rivals] == table["client_id"][loser])))
+    same_client = table["client_id"][rivals] == table["client_id"][loser]
+    later = table["first_ns"][rivals] >= table["first_ns"][loser]
+    return np.asarray(mask & (~same_family | (same_client & later)))
