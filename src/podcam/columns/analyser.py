@@ -1,7 +1,8 @@
 """One pass over the packets of a capture, chunk by chunk: packets, segments, connections."""
 
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,10 +32,19 @@ PLAIN_PACKETS_UNCOMPILED: Final = 1 << 17
 """The same where the kernels would have to be compiled first."""
 
 
-class Analyser:
-    """Reads one capture: `packets` as they are walked, and the connections that they make.
+class _Chunk(NamedTuple):
+    """Some packets in their order, and their segments."""
 
-    The kernels go by the size of the capture, unless they are given.
+    packets: Table
+    segments: Rows
+    interfaces: Rows
+
+
+class Analyser:
+    """Reads one capture: its `packets`, and the connections that they make.
+
+    The kernels go by the size of the capture, unless they are given. Compiled ones decode a chunk of packets
+    in a thread of its own, while those of the chunk before are taken into the connections.
     """
 
     def __init__(
@@ -44,72 +54,47 @@ class Analyser:
         max_connections: int = MAX_CONNECTIONS,
     ) -> None:
         self.packets = np.zeros(0, PACKET)
-        self.packet_count = 0
         self.view = view(files.data)
         self._files = files
         self._max_connections = max_connections
         self._interfaces: Rows = ()
-        self._tables: TableSet | None = None
-        self._given = kernels
+        self._given = kernels is not None
         self._use(kernels or plain())
 
     def read(self, source: Source, progress: Callable[[], None] | None = None) -> None:
         """Take all packets of a source, in its order."""
-        while self.walk(source, self._walked_at_once):
-            self.follow(interface_table(source.interfaces), progress)
+        packets = self._walk(source)
+        self._choose(packets)
+        self._take_all(self._chunks_of(source, packets), progress)
 
     def read_parts(self, sources: Sequence[PartSource], progress: Callable[[], None] | None = None) -> None:
         """Take all packets of the parts of a recording, merged by time."""
         if len(sources) == 1:
             self.read(sources[0], progress)
             return
-        starts = []
+        parts = []
         for source in sources:
-            starts.append(len(self.packets))
-            while self.walk(source, self._walked_at_once):
-                self._choose()
+            pieces = [np.zeros(0, PACKET)]
+            while len(packets := self._walk(source)):
+                self._choose(packets)
+                pieces.append(packets)
                 self._files.forget()
-        self.packets = self.packets[merge_order(np.split(self.packets, starts[1:]))]
-        self.follow(interface_table(sources[0].interfaces), progress)
-
-    def walk(self, source: Source, most: int) -> int:
-        """Add up to `most` packets of a source to `packets`; gives how many there were."""
-        first = len(self.packets)
-        self.packets.resize(first + most, refcheck=False)
-        end = source.walk(self.kernels, self._data, self.packets, first, first + most)
-        self.packets.resize(end, refcheck=False)
-        return end - first
-
-    def follow(self, interfaces: Table, progress: Callable[[], None] | None = None) -> None:
-        """Decode the packets that were added, and take them into the connections."""
-        self._choose()
-        tables = self._tables_of_capture()
-        self._interfaces = tables.interfaces(interfaces)
-        chunk = PACKETS_PER_CHUNK if self.kernels.compiled else PLAIN_PACKETS_PER_CHUNK
-        while self.packet_count < len(self.packets):
-            first = self.packet_count
-            count = min(len(self.packets) - first, chunk)
-            room, must_fill = tables.with_room(self.packets, self._interfaces, count)
-            if must_fill:
-                self.kernels.refill_slots(room)
-            self.kernels.read_segments(
-                self._data, self.packets, first, count, self._interfaces, room.segments
-            )
-            self.kernels.follow(self._data, room, first, count, self._max_connections)
-            self.packet_count = first + count
-            self._files.forget()
-            if progress:
-                progress()
+            parts.append(np.concatenate(pieces))
+        merged = np.concatenate(parts)[merge_order(parts)]
+        interfaces = interface_table(sources[0].interfaces)
+        size = self._packets_per_chunk
+        chunks = (self._decode(merged[at : at + size], interfaces) for at in range(0, len(merged), size))
+        self._take_all(chunks, progress)
 
     def segments_of(self, rows: npt.NDArray[np.int64]) -> Rows:
         """The packets of some rows once more, decoded (`layout.SEGMENT`)."""
-        segments = self._tables_of_capture().rows(SEGMENT, len(rows))
+        segments = self._tables.rows(SEGMENT, len(rows))
         self.kernels.read_segments(self._data, self.packets[rows], 0, len(rows), self._interfaces, segments)
         return segments
 
     def connections(self) -> Connections:
         """What was found, once all packets are taken."""
-        table, sides, servers = self._tables_of_capture().finish()
+        table, sides, servers = self._tables.finish()
         client, server = sides[0::2], sides[1::2]
         swapped = table["syn_seen"] == SYN_FROM_OTHER_SIDE
         client[swapped], server[swapped] = server[swapped], client[swapped]
@@ -129,24 +114,67 @@ class Analyser:
     def _use(self, kernels: KernelSet) -> None:
         self.kernels = kernels
         self._data: Memory = kernels.memory(self._files.data)
+        self._tables = TableSet(compiled=kernels.compiled, max_connections=self._max_connections)
 
     @property
-    def _walked_at_once(self) -> int:
-        return PACKETS_PER_CHUNK if self.kernels.compiled else PLAIN_PACKETS
+    def _packets_per_chunk(self) -> int:
+        return PACKETS_PER_CHUNK if self.kernels.compiled else PLAIN_PACKETS_PER_CHUNK
 
-    def _choose(self) -> None:
+    def _choose(self, packets: Table) -> None:
         """Go over to compiled kernels where there is more to read than is worth doing in plain Python."""
-        if self._given or self._tables or self.kernels.compiled or len(self.packets) < PLAIN_PACKETS:
+        if self._given or self.kernels.compiled or len(packets) < PLAIN_PACKETS:
             return
-        read_bytes = int(self.packets["position"][-1])
-        expected = len(self.packets) * sum(self._files.sizes) // max(read_bytes, 1)
+        expected = len(packets) * sum(self._files.sizes) // max(int(packets["position"][-1]), 1)
         if expected > PLAIN_PACKETS_UNCOMPILED or are_compiled():
             self._use(compiled())
 
-    def _tables_of_capture(self) -> TableSet:
-        if self._tables is None:
-            self._tables = TableSet(compiled=self.kernels.compiled, max_connections=self._max_connections)
-        return self._tables
+    def _walk(self, source: Source) -> Table:
+        """The next packets of a source; none at its end."""
+        packets = np.zeros(PACKETS_PER_CHUNK if self.kernels.compiled else PLAIN_PACKETS, PACKET)
+        return packets[: source.walk(self.kernels, self._data, packets, 0, len(packets))]
+
+    def _chunks_of(self, source: Source, packets: Table) -> Iterator[_Chunk]:
+        """All packets of a source, the first of which are walked already."""
+        while len(packets):
+            interfaces = interface_table(source.interfaces)
+            for at in range(0, len(packets), self._packets_per_chunk):
+                yield self._decode(packets[at : at + self._packets_per_chunk], interfaces)
+            packets = self._walk(source)
+
+    def _decode(self, packets: Table, interfaces: Table) -> _Chunk:
+        segments = self._tables.rows(SEGMENT, len(packets))
+        rows = self._tables.interfaces(interfaces)
+        self.kernels.read_segments(self._data, packets, 0, len(packets), rows, segments)
+        return _Chunk(packets, segments, rows)
+
+    def _take_all(self, chunks: Iterator[_Chunk], progress: Callable[[], None] | None) -> None:
+        with ThreadPoolExecutor(1) as pool:
+            if self.kernels.compiled:
+                chunks = _ahead(chunks, pool)
+            for chunk in chunks:
+                self._take(chunk)
+                self._files.forget()
+                if progress:
+                    progress()
+
+    def _take(self, chunk: _Chunk) -> None:
+        """Add a chunk to the packets, and take it into the connections."""
+        first, count = len(self.packets), len(chunk.packets)
+        self.packets.resize(first + count, refcheck=False)
+        self.packets[first:] = chunk.packets
+        self._interfaces = chunk.interfaces
+        tables, is_rehashed = self._tables.with_room(self.packets, chunk.segments, chunk.interfaces)
+        if is_rehashed:
+            self.kernels.refill_slots(tables)
+        self.kernels.follow(self._data, tables, first, count, self._max_connections)
+
+
+def _ahead(chunks: Iterator[_Chunk], pool: Executor) -> Iterator[_Chunk]:
+    """The same chunks, each of them made while the one before is in use."""
+    upcoming = pool.submit(next, chunks, None)
+    while chunk := upcoming.result():
+        upcoming = pool.submit(next, chunks, None)
+        yield chunk
 
 
 def _numbered(*columns: npt.NDArray[np.generic]) -> npt.NDArray[np.int32]:

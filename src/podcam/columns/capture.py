@@ -232,7 +232,7 @@ def _file_source(path: Path, files: MappedFiles) -> Source:
 
 
 def _tell(progress: Callable[[float], None], analyser: Analyser, files: MappedFiles) -> None:
-    last = int(analyser.packets["position"][analyser.packet_count - 1])
+    last = int(analyser.packets["position"][-1])
     progress(min(last / max(sum(files.sizes), 1), 1.0))
 
 

@@ -67,9 +67,10 @@ class TableSet:
             return table
         return [dict(zip(table.dtype.names or (), row, strict=True)) for row in table.tolist()]
 
-    def with_room(self, packets: Table, interfaces: Rows, count: int) -> tuple[Tables, bool]:
-        """All tables, with room for `count` packets more; and whether the slots are new, and to be filled."""
-        tables = self._tables._replace(packets=packets, interfaces=interfaces)
+    def with_room(self, packets: Table, segments: Rows, interfaces: Rows) -> tuple[Tables, bool]:
+        """All tables, with room for what the segments may bring, and whether the slots are new and empty."""
+        tables = self._tables._replace(packets=packets, segments=segments, interfaces=interfaces)
+        count = len(segments)
         rows = int(tables.counters[COUNT_CONNECTIONS]) + count
         if rows > self._max_connections:
             rows = self._max_connections
@@ -79,7 +80,6 @@ class TableSet:
         _grow(tables.streams, STREAM, rows)
         _grow(tables.sides, SIDE, 2 * rows)
         _grow(tables.flows, FLOW, 2 * rows)
-        _grow(tables.segments, SEGMENT, count)
         streams = int(tables.counters[COUNT_STREAM_ROWS]) + count
         is_small = len(tables.slots) < 2 * streams
         if is_small:
