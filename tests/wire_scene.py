@@ -44,12 +44,18 @@ class Talk:
         self.client_isn, self.server_isn = isn
         self.sent = {"client": 0, "server": 0}
         self.finished = {"client": 0, "server": 0}
+        self.target = server
 
     def syn(self, payload: int = 0) -> "Talk":
         return self._put("client", SYN, self.client_isn, 0, payload)
 
     def syn_ack(self) -> "Talk":
         return self._put("server", SYN | ACK, self.server_isn, self.client_isn + 1)
+
+    def redirected(self, proxy: tuple[str, int]) -> "Talk":
+        """The client's packets go to a proxy on its own host, and seem to be answered by the server."""
+        self.target = proxy
+        return self
 
     def client_sends(self, count: int) -> "Talk":
         self.sent["client"] += count
@@ -109,7 +115,7 @@ class Talk:
         return tuple(isn[who] + 1 + self.sent[who] + self.finished[who] for who in (side, other))  # type: ignore[return-value]
 
     def _put(self, side: str, flags: int, seq: int, ack: int, payload: int = 0) -> "Talk":
-        source, target = (self.client, self.server) if side == "client" else (self.server, self.client)
+        source, target = (self.client, self.target) if side == "client" else (self.server, self.client)
         self.scene.feed(segment(source, target, flags, seq, ack, payload))
         return self
 

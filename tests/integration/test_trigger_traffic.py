@@ -2,8 +2,10 @@
 
 import contextlib
 import select
+import shutil
 import socket
 import struct
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +14,7 @@ import pytest
 
 import network_lab as lab
 from podcam.capture import (
-    ControlReader,
+    ControlRing,
     Namespace,
     Traffic,
     control_program,
@@ -24,6 +26,7 @@ from podcam.trigger import Detector, Policy
 pytestmark = pytest.mark.skipif(lab.why_not() is not None, reason=str(lab.why_not()))
 
 PORT = 5432
+FRAMES = 4096
 LOOPBACKS = ["127.0.0.1", "::1"]
 
 
@@ -38,13 +41,19 @@ class Watch:
 
     def __init__(self, sock: socket.socket, policy: Policy) -> None:
         self._sock = sock
-        self._reader = ControlReader()
+        self._ring = ControlRing(sock, FRAMES)
         self.detector = Detector(time.time_ns(), policy)
         self.failures: list[Failure] = []
 
     def read(self) -> None:
-        for time_ns, _, _, _, packet in self._reader.read(self._sock, 100_000):
-            self.detector.feed(time_ns, packet)
+        for packets in self._ring.read(100_000):
+            self.detector.feed_all(
+                packets.times_ns,
+                packets.lengths,
+                packets.frames,
+                packets.stride_bytes,
+                packets.offset_bytes,
+            )
         self.failures += self.detector.tick(time.time_ns())
 
     def until(self, *expected: str, within_s: float = 10) -> list[Failure]:
@@ -68,7 +77,7 @@ class Watch:
 
 @contextmanager
 def watching(where: Namespace, policy: Policy | None = None) -> Iterator[Watch]:
-    with open_control_socket(where, control_program(Traffic(), dns=False)) as sock:
+    with open_control_socket(where, control_program(Traffic()), FRAMES) as sock:
         yield Watch(sock, policy or Policy())
 
 
@@ -208,3 +217,23 @@ def test_what_every_cluster_is_full_of_is_no_failure(pod: Namespace) -> None:
             server.close()
         assert watch.settled() == []
         assert watch.detector.connections == 20 + 60 + 10 * 2 + 200
+
+
+@pytest.mark.skipif(shutil.which("nft") is None, reason="needs nft: apt-get install nftables")
+def test_a_client_that_is_redirected_as_in_a_mesh(pod: Namespace) -> None:
+    chain = "type nat hook output priority -100\n tcp dport 5432 redirect to :15001\n"
+    rules = f"table ip mesh {{\n chain out {{\n {chain} }}\n}}\n"
+    nft = ["ip", "netns", "exec", pod.name or "", "nft", "-f", "-"]
+    subprocess.run(nft, input=rules, check=True, capture_output=True, text=True)
+    with lab.namespace() as other, listen(pod, "0.0.0.0", 15001) as proxy, watching(pod) as watch:
+        lab.join(pod, other)
+        for _ in range(5):
+            exchange(pod, proxy, "10.9.0.2")
+        assert watch.settled() == []
+        with connect(pod, "10.9.0.2") as client:
+            server, _ = proxy.accept()
+            client.sendall(b"s" * 83)
+            select.select([server], [], [], 5)
+            server.close()
+            (failure,) = watch.until("reset-early by server")
+    assert (failure.server.ip, failure.server.port, failure.client_acked) == ("10.9.0.2", PORT, 83)

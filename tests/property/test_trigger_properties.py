@@ -55,6 +55,21 @@ def test_nothing_that_arrives_raises(arriving: list[tuple[bytes, int]]) -> None:
         detector.tick(now_ns)
 
 
+@given(st.lists(packets | headed, min_size=1, max_size=40), st.integers(0, 80))
+def test_packets_fed_together_are_told_as_one_by_one(arriving: list[bytes], offset: int) -> None:
+    stride = offset + 128
+    together = Detector(START_NS, ALL)
+    frames_of_all = b"".join((bytes(offset) + packet[:128]).ljust(stride, b"\xee") for packet in arriving)
+    lengths = [min(len(packet), 128) for packet in arriving]
+    together.feed_all([START_NS] * len(arriving), lengths, memoryview(frames_of_all), stride, offset)
+    alone = Detector(START_NS, ALL)
+    for packet in arriving:
+        alone.feed(START_NS, packet[:128])
+    later = [START_NS + step * STEP_NS for step in range(1, 60)]
+    assert [together.tick(now_ns) for now_ns in later] == [alone.tick(now_ns) for now_ns in later]
+    assert together.connections == alone.connections
+
+
 @given(st.binary(max_size=600), st.binary(max_size=100))
 def test_no_dns_message_raises(body: bytes, question: bytes) -> None:
     names = FollowedNames(["db"])

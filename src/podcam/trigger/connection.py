@@ -1,5 +1,6 @@
 """One connection as the wire detector follows it."""
 
+from podcam.trigger.keys import reverse
 from podcam.trigger.peers import Pair, Server
 
 
@@ -45,13 +46,18 @@ class Connection:
         self.key = key
         """As in the client's packets."""
         self.reverse_key = reverse_key
-        """As in the server's packets."""
+        """As in the server's packets: not the other way round where the client is redirected on its host."""
         self.pair = pair
         self.server = server
         self.start_ns = start_ns
         self.client_isn = client_isn
         self.syn_bytes = syn_bytes
         """Payload of the SYN (RFC 7413), which the SYN-ACK may acknowledge."""
+
+    @property
+    def asked(self) -> bytes:
+        """The key with the server as the client addressed it."""
+        return reverse(self.reverse_key)
 
     def follow_clock_back(self, step_ns: int, now_ns: int) -> None:
         """The clock was set back to `now_ns`, by -`step_ns`: move all times that it could not have told."""

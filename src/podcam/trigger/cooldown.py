@@ -125,6 +125,14 @@ class Keeper:
         self._asked.append(clip)
         return Opened(clip.number, window)
 
+    def cut_short(self, number: int, now_ns: int) -> Window | None:
+        """End the window of an open clip now, as when it takes too much room; None when it is not open."""
+        for clip in self.open:
+            if clip.number == number:
+                clip.window = Window(min(clip.window.start_ns, now_ns), min(clip.window.end_ns, now_ns))
+                return clip.window
+        return None
+
     def due(self, now_ns: int) -> list[OpenClip]:
         """Close the clips whose windows have ended, and return them.
 

@@ -6,7 +6,8 @@ numbers. What these packets mean is decided in `judge` and `rules`; silence is j
 
 import struct
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
 from ipaddress import ip_address
 
 from podcam.model.failure import Failure, ServerCounts
@@ -29,6 +30,7 @@ _SYN_ALONE = b"\x02"
 
 # Total length, fragment, protocol; sequence number, acknowledgement, data offset and flags: no IP options.
 _IPV4_TCP = struct.Struct(">2xH2xHxB14xIIH").unpack_from
+_IPV4_TCP_BYTES = 34
 # Payload length; the same of TCP: no extension headers.
 _IPV6_TCP = struct.Struct(">4xH38xIIH").unpack_from
 _TCP = struct.Struct(">4xIIH").unpack_from
@@ -46,6 +48,14 @@ _RESOLUTION_NS = 3 * _SECOND
 """How long Linux tries to resolve a neighbour's address before it says "unreachable": arp(7)."""
 _CLOCK_STEP_NS = 3 * _SECOND
 """Ticks are a second apart or less: after a larger step, or one backwards, the clock was set."""
+
+
+@cache
+def _ipv4_tcp(stride_bytes: int, offset_bytes: int) -> struct.Struct:
+    """As _IPV4_TCP, with the version and the key, for packets that lie a stride apart."""
+    rest = stride_bytes - offset_bytes - _IPV4_TCP_BYTES
+    return struct.Struct(f">{offset_bytes}xBxH2xHxB2x12sIIH{rest}x")
+
 
 OnDns = Callable[[int, bytes], object]
 """Takes the time in ns and a DNS message."""
@@ -109,7 +119,11 @@ class Detector:
     @property
     def counts(self) -> list[ServerCounts]:
         """What became of the connections to each server."""
-        return [server.counts(self._since_ns) for server in self._peers.servers]
+        return [
+            server.counts(self._since_ns)
+            for server in self._peers.servers
+            if server.connections or server.failures
+        ]
 
     def counts_of(self, server: Endpoint) -> ServerCounts | None:
         """What became of the connections to one server; None when none was seen lately."""
@@ -130,6 +144,34 @@ class Detector:
             return
         self._other(time_ns, packet)
 
+    def feed_all(
+        self,
+        times_ns: Sequence[int],
+        lengths: Sequence[int],
+        frames: memoryview,
+        stride_bytes: int,
+        offset_bytes: int,
+    ) -> None:
+        """Take many packets, unpacked together: packet n begins at `frames[n * stride_bytes + offset_bytes]`.
+
+        It has `lengths[n]` bytes; 34 bytes from its beginning on must lie within its stride.
+        """
+        if stride_bytes - offset_bytes < _IPV4_TCP_BYTES:
+            self.feed(times_ns[0], bytes(frames[offset_bytes : offset_bytes + lengths[0]]))
+            return
+        tcp = self._tcp
+        start = offset_bytes
+        for time_ns, length, fields in zip(
+            times_ns, lengths, _ipv4_tcp(stride_bytes, offset_bytes).iter_unpack(frames), strict=True
+        ):
+            version, total, fragment, protocol, key, seq, ack, offset_flags = fields
+            if version == 0x45 and protocol == ip.TCP and length >= _IPV4_TCP_BYTES and not fragment & 0x1FFF:
+                payload = total - 20 - (offset_flags >> 12) * 4
+                tcp(time_ns, key, seq, ack, offset_flags, payload)
+            else:
+                self.feed(time_ns, bytes(frames[start : start + length]))
+            start += stride_bytes
+
     def lost(self, now_ns: int) -> None:
         """Tell that control packets were lost: what began before now is not judged by silence."""
         self._blind_ns = now_ns
@@ -144,6 +186,12 @@ class Detector:
         self._judge_leaving(now_ns)
         self._judge.settle(now_ns)
         return self._judge.take()
+
+    def finish(self, now_ns: int) -> list[Failure]:
+        """The last tick: nothing will come any more that could excuse a failed connect."""
+        found = self.tick(now_ns)
+        self._judge.settle(now_ns + self._policy.grace_ns)
+        return found + self._judge.take()
 
     def _other(self, time_ns: int, packet: bytes) -> None:
         """IP options, extension headers, and whatever is not TCP."""
@@ -169,7 +217,10 @@ class Detector:
         if offset_flags & _SYN:
             if not offset_flags & _ACK:
                 self._syn(connection, time_ns, key, seq, payload)
-            elif connection is not None and not connection.ended and connection.key != key:
+                return
+            if connection is None:
+                connection = self._table.answered_elsewhere(key, ack)
+            if connection is not None and not connection.ended and connection.key != key:
                 self._syn_ack(connection, time_ns, seq, ack)
         elif offset_flags & _RST:
             self._rst(connection, time_ns, key, seq, ack if offset_flags & _ACK else None)
@@ -249,6 +300,8 @@ class Detector:
         self._ended(connection, Event.FIN, "server", time_ns, client_acked=acked, server_bytes=sent)
 
     def _rst(self, known: Connection | None, time_ns: int, key: bytes, seq: int, ack: int | None) -> None:
+        if known is None and ack is not None:
+            known = self._table.answered_elsewhere(key, ack)
         if known is None:
             self._unknown_rst(time_ns, key)
         elif known.ended:

@@ -103,7 +103,7 @@ class Judge:
             connection.server.good_end_ns = ending.time_ns
 
     def _pair(self, connection: Connection) -> Pair:
-        return connection.pair or self._peers.pair(connection.key, connection.server)
+        return connection.pair or self._peers.pair(connection.asked, connection.server)
 
     def _report(self, failure_class: FailureClass, ending: Ending, connection: Connection) -> None:
         server = connection.server
@@ -114,7 +114,7 @@ class Judge:
         if len(self._found) >= _MAX_FOUND:
             self.unlisted += 1
             return
-        client_end, server_end = ends(connection.key)
+        client_end, server_end = ends(connection.asked)
         if self._concerns(client_end, server_end):
             failure = Failure(
                 ending.time_ns,

@@ -19,6 +19,11 @@ def client_address_of(key: bytes) -> bytes:
     return key[:4] if len(key) == 12 else key[:16]
 
 
+def client_of(key: bytes) -> bytes:
+    """Address and port of the first side."""
+    return client_address_of(key) + key[-4:-2]
+
+
 def server_of(key: bytes) -> bytes:
     """Address and port of the second side."""
     return key[4:8] + key[10:] if len(key) == 12 else key[16:32] + key[34:]

@@ -42,13 +42,13 @@ class Winners:
         """
         by_port: dict[bytes, list[Connection]] = {}
         for winner in sorted(self._answered, key=_start):
-            by_port.setdefault(winner.key[-2:], []).append(winner)
+            by_port.setdefault(winner.server.address[-2:], []).append(winner)
         candidates: dict[bytes, deque[Connection]] = {}
         harmless = set()
         for loser, failed_ns in sorted(losers, key=lambda pair: pair[0].start_ns):
             address = loser.server.address
             if address not in candidates:
-                others = by_port.get(loser.key[-2:], ())
+                others = by_port.get(address[-2:], ())
                 candidates[address] = deque(
                     winner
                     for winner in others

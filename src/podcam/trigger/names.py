@@ -32,6 +32,14 @@ class FollowedNames:
         """All addresses known."""
         return frozenset(self._addresses)
 
+    @property
+    def by_name(self) -> dict[str, list[str]]:
+        """All addresses known, by the followed name that had them last."""
+        names: dict[str, list[str]] = {}
+        for address, (name, _) in self._addresses.items():
+            names.setdefault(name, []).append(address)
+        return names
+
     def name_of(self, address: str) -> str | None:
         """The followed name that had this address last."""
         known = self._addresses.get(address)

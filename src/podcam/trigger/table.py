@@ -6,7 +6,7 @@ from itertools import islice
 
 from podcam.trigger.classes import Policy
 from podcam.trigger.connection import Connection
-from podcam.trigger.keys import reverse
+from podcam.trigger.keys import client_of, reverse
 from podcam.trigger.peers import Peers
 
 _MAX_ENDED = 8_192
@@ -14,6 +14,9 @@ _MAX_ENDED = 8_192
 
 _FORGET_AT_ONCE = 1_024
 """Finding the oldest entry of a dict costs a scan over those that left before it: share it."""
+
+_MAX_REDIRECTED = 16
+"""Connections looked through for one that was answered elsewhere: on one host, answers come at once."""
 
 _NO_ISN = -1
 
@@ -57,6 +60,31 @@ class Table:
         if self._open > self._max_connections:
             self._make_room()
         return connection
+
+    def answered_elsewhere(self, key: bytes, ack: int) -> Connection | None:
+        """The connection whose SYN is answered from another address than it was sent to; followed there now.
+
+        A client that is redirected on its own host (netfilter's REDIRECT, as in a mesh) shows so: its packets
+        have the address of the proxy, those that it gets have the server's. `key` is of the answer, `ack` its
+        acknowledgement.
+        """
+        asked = reverse(key)
+        for connection in islice(reversed(self.starting), _MAX_REDIRECTED):
+            if (
+                (connection.client_isn + 1) & 0xFFFF_FFFF == ack
+                and connection.server_isn is None
+                and not connection.ended
+                and client_of(connection.key) == client_of(asked)
+            ):
+                del self._by_key[connection.reverse_key]
+                self._by_key[key] = connection
+                connection.server.connections -= 1
+                connection.reverse_key = key
+                connection.pair = self._peers.known_pair(asked)
+                connection.server = self._peers.server(asked)
+                connection.server.connections += 1
+                return connection
+        return None
 
     def end(self, connection: Connection) -> None:
         """Follow it no longer, but remember it."""

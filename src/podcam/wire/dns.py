@@ -13,6 +13,9 @@ AAAA = 28
 _INTERNET = 1
 _RESPONSE = 0x8000
 _RESPONSE_CODE = 0x000F
+_RECURSION_DESIRED = 0x0100
+_EDNS0 = struct.pack(">BHHIH", 0, 41, 4096, 0, 0)
+"""An OPT record: the root's name, the type, the size of answers, flags, no data."""
 
 _HEADER = struct.Struct(">HHHHHH").unpack_from
 _QUESTION = struct.Struct(">HH").unpack_from
@@ -64,6 +67,20 @@ class Answer:
     records: tuple[Alias | Address, ...]
     malformed: Malformed | None = None
     """Where reading had to stop; what comes before is in `records`."""
+
+
+def question(identifier: int, name: str, kind: int) -> bytes:
+    """A query for one name, recursion desired, ready for answers of 4 KB over UDP (EDNS0, RFC 6891).
+
+    Raises:
+        ValueError: it is no name of a host.
+    """
+    labels = [label.encode("idna") for label in name.rstrip(".").split(".")]
+    if not all(0 < len(label) < 64 for label in labels) or sum(map(len, labels)) + len(labels) > 254:
+        raise ValueError(f"{name!r} is no name of a host")
+    head = struct.pack(">HHHHHH", identifier, _RECURSION_DESIRED, 1, 0, 0, 1)
+    spelled = b"".join(bytes([len(label)]) + label for label in labels) + b"\0"
+    return head + spelled + struct.pack(">HH", kind, _INTERNET) + _EDNS0
 
 
 def parse_answer(message: bytes) -> Answer | Malformed | None:

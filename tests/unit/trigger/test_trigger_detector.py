@@ -436,6 +436,22 @@ def test_who_goes_on_trying_has_not_lost() -> None:
 # --- odd beginnings and ends ---
 
 
+def test_a_client_that_is_redirected_to_a_proxy_on_its_host() -> None:
+    scene = Scene(ALL, concerns=lambda _, server: server.ip == SERVER)
+    proxy = ("127.0.0.1", 15001)
+    for _ in range(3):
+        talk = scene.talk().redirected(proxy).syn().syn_ack().client_sends(83).server_sends(200)
+        talk.client_closes().server_closes()
+    scene.talk().redirected(proxy).syn().refused()
+    scene.talk().redirected(proxy).syn().syn_ack().client_sends(83).server_resets()
+    assert scene.wait(6) == ["reset-early by server", "refused by server"]
+    assert scene.last[0].server == Endpoint(SERVER, 5432)
+    assert scene.last[0].client_acked == 83
+    (counts,) = scene.detector.counts
+    assert (counts.server.ip, counts.connections) == (SERVER, 5)
+    assert counts.last_good_start_ns is not None
+
+
 def test_simultaneous_open() -> None:
     scene = Scene(EVERY_CLOSE)
     one = scene.talk(client_port=4000, port=5000).syn()
