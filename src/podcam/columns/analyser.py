@@ -31,6 +31,9 @@ PLAIN_PACKETS: Final = 1 << 14
 PLAIN_PACKETS_UNCOMPILED: Final = 1 << 17
 """The same where the kernels would have to be compiled first."""
 
+_RECORD_BYTES: Final = 16
+"""What a packet takes in a file besides itself, at least."""
+
 
 class _Chunk(NamedTuple):
     """Some packets in their order, and their segments."""
@@ -57,9 +60,15 @@ class Analyser:
         self.view = view(files.data)
         self._files = files
         self._max_connections = max_connections
+        self._taken_bytes = 0
         self._interfaces: Rows = ()
         self._given = kernels is not None
         self._use(kernels or plain())
+
+    @property
+    def fraction(self) -> float:
+        """How much of the files was taken so far, from 0 to 1."""
+        return min(self._taken_bytes / max(sum(self._files.sizes), 1), 1.0)
 
     def read(self, source: Source, progress: Callable[[], None] | None = None) -> None:
         """Take all packets of a source, in its order."""
@@ -81,7 +90,7 @@ class Analyser:
                 self._files.forget()
             parts.append(np.concatenate(pieces))
         merged = np.concatenate(parts)[merge_order(parts)]
-        interfaces = interface_table(sources[0].interfaces)
+        interfaces = self._tables.interfaces(interface_table(sources[0].interfaces))
         size = self._packets_per_chunk
         chunks = (self._decode(merged[at : at + size], interfaces) for at in range(0, len(merged), size))
         self._take_all(chunks, progress)
@@ -136,16 +145,15 @@ class Analyser:
     def _chunks_of(self, source: Source, packets: Table) -> Iterator[_Chunk]:
         """All packets of a source, the first of which are walked already."""
         while len(packets):
-            interfaces = interface_table(source.interfaces)
+            interfaces = self._tables.interfaces(interface_table(source.interfaces))
             for at in range(0, len(packets), self._packets_per_chunk):
                 yield self._decode(packets[at : at + self._packets_per_chunk], interfaces)
             packets = self._walk(source)
 
-    def _decode(self, packets: Table, interfaces: Table) -> _Chunk:
+    def _decode(self, packets: Table, interfaces: Rows) -> _Chunk:
         segments = self._tables.rows(SEGMENT, len(packets))
-        rows = self._tables.interfaces(interfaces)
-        self.kernels.read_segments(self._data, packets, 0, len(packets), rows, segments)
-        return _Chunk(packets, segments, rows)
+        self.kernels.read_segments(self._data, packets, 0, len(packets), interfaces, segments)
+        return _Chunk(packets, segments, interfaces)
 
     def _take_all(self, chunks: Iterator[_Chunk], progress: Callable[[], None] | None) -> None:
         with ThreadPoolExecutor(1) as pool:
@@ -160,6 +168,7 @@ class Analyser:
     def _take(self, chunk: _Chunk) -> None:
         """Add a chunk to the packets, and take it into the connections."""
         first, count = len(self.packets), len(chunk.packets)
+        self._taken_bytes += int(chunk.packets["captured"].sum(dtype=np.int64)) + _RECORD_BYTES * count
         self.packets.resize(first + count, refcheck=False)
         self.packets[first:] = chunk.packets
         self._interfaces = chunk.interfaces

@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -192,7 +191,7 @@ def _open_capture(
     else:
         files = MappedFiles([path])
     analyser = Analyser(files, kernels, max_connections)
-    tell = partial(_tell, progress, analyser, files) if progress else None
+    tell = (lambda: progress(analyser.fraction)) if progress else None
     if recording:
         parts = [PartSource(recording, number, files) for number in range(len(recording.parts))]
         analyser.read_parts(parts, tell)
@@ -229,11 +228,6 @@ def _file_source(path: Path, files: MappedFiles) -> Source:
     if PcapngSource.matches(start):
         return PcapngSource(data, end, path.name)
     raise CaptureFileError(f"{path} is neither a pcap or pcapng file nor a segment or clip of Podcam")
-
-
-def _tell(progress: Callable[[float], None], analyser: Analyser, files: MappedFiles) -> None:
-    last = int(analyser.packets["position"][-1])
-    progress(min(last / max(sum(files.sizes), 1), 1.0))
 
 
 def _summary(path: Path, analyser: Analyser, sources: Sequence[Source], files: MappedFiles) -> CaptureSummary:

@@ -53,6 +53,7 @@ CONNECTION = np.dtype(
         ("last_packet", np.int32),
         ("packets", np.int32),  # both sides, ICMP errors left out
         ("previous", np.int32),  # row of the connection that used these addresses and ports before, or NEVER
+        ("copies", np.int32),  # packets left out: seen already at another interface of the point (a bridge)
         ("icmp_errors", np.int32),  # ICMP and ICMPv6 errors that quote a packet of it
         (
             "completeness",
@@ -176,6 +177,7 @@ FLOW = np.dtype(
         ("last_ack", np.uint32),
         ("data_seq", np.uint32),  # sequence number that follows the payload counted in SIDE.bytes
         ("data_acked", np.uint32),  # highest acknowledgement of it
+        ("interface", np.int32),  # where this direction is seen, plus 1; 0: nowhere yet
         ("duplicate_acks", np.uint32),
         ("window", np.uint32),  # of the last packet, as in its header
         ("events", np.uint16),  # of the last packet

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from podcam.clip import PacketSet, Part
 from podcam.columns.kernels.memory import Memory
-from podcam.columns.kernels.records import FULL, GARBLED
+from podcam.columns.kernels.records import FULL, GARBLED, INTERFACES_OF_POINT
 from podcam.columns.kernels.segments import LINK_ETHERNET, LINK_RAW
 from podcam.columns.layout import Table
 from podcam.columns.mapping import MappedFiles
@@ -33,7 +33,7 @@ class _Rest(NamedTuple):
 class PartSource:
     """The packets of one part of a recording, as recorded, within its windows.
 
-    Each part is a point with two interfaces: of packets with an Ethernet header, and of those from IP on.
+    Each part is a point; its interfaces have two rows each, as `walk_block` says.
     """
 
     def __init__(self, recording: PacketSet, number: int, files: MappedFiles) -> None:
@@ -41,12 +41,12 @@ class PartSource:
         self.interfaces = [
             SourceInterface(link_type, point)
             for point in range(len(recording.parts))
-            for link_type in (LINK_ETHERNET, LINK_RAW)
+            for link_type in (LINK_ETHERNET, LINK_RAW) * INTERFACES_OF_POINT
         ]
         self.points = [part.point.name for part in recording.parts]
         self.warnings: list[str] = list(self._part.problems)
         self._dropped = 0
-        self._interface = 2 * number
+        self._interface = 2 * INTERFACES_OF_POINT * number
         self._files = files
         self._first_file = sum(len(part.segments) for part in recording.parts[:number])
         self._blocks = self._all_blocks()

@@ -10,7 +10,22 @@ from podcam.columns.connections import ServerOverflow
 from podcam.columns.layout import NEVER
 from podcam.model.connection import TcpEvent
 from podcam.model.point import Endpoint
-from traces import ACK, FIN, MS, PSH, RST, START_NS, SYN, Talk, Timed, write_pcap
+from traces import (
+    ACK,
+    FIN,
+    MS,
+    PSH,
+    RST,
+    START_NS,
+    SYN,
+    Talk,
+    Timed,
+    enhanced,
+    interface,
+    option,
+    section,
+    write_pcap,
+)
 
 
 def read(tmp_path: Path, *packets: Iterable[Timed], max_connections: int = 1 << 20) -> CaptureColumns:
@@ -143,6 +158,41 @@ def test_the_sender_of_the_syn_is_the_client_even_when_seen_late(tmp_path: Path)
     assert capture.connections.client["syns"].tolist() == [1]
     assert capture.connections.table["syn_seen"].tolist() == [1]
     assert [packet.from_client for packet in capture.conversation(0).packets] == [False, True, False]
+
+
+def two_interfaces(path: Path, first: list[Timed], second: list[Timed]) -> CaptureColumns:
+    blocks = [(time_ns, 0, data) for time_ns, data in first] + [(t, 1, data) for t, data in second]
+    nanoseconds = option(9, b"\x09")
+    content = section() + interface(options=nanoseconds) * 2
+    path.write_bytes(content + b"".join(enhanced(number, t, data) for t, number, data in sorted(blocks)))
+    return open_captures([path])[0]
+
+
+@pytest.mark.parametrize("delay_ns", [10, 2 * MS + 10])
+def test_copies_at_another_interface_are_left_out(tmp_path: Path, delay_ns: int) -> None:
+    """A bridge and its port, recorded together; also when several packets are on their way."""
+    talk = good_talk()
+    copies = [(time_ns + delay_ns, data) for time_ns, data in talk.packets]
+    capture = two_interfaces(tmp_path / "a.pcapng", talk.packets, copies)
+    alone = read(tmp_path, talk.packets)
+    assert capture.connections.table["copies"].tolist() == [9]
+    assert capture.connections.table["packets"].tolist() == [9]
+    assert capture.conversation(0).counts == alone.conversation(0).counts
+    assert capture.connections.server["bytes"].tolist() == [10]
+
+
+def test_directions_at_different_interfaces_are_one_connection(tmp_path: Path) -> None:
+    packets = good_talk().packets
+    client = [packet for packet in packets if packet[1][12:16] == bytes([10, 0, 0, 1])]
+    server = [packet for packet in packets if packet not in client]
+    table = two_interfaces(tmp_path / "a.pcapng", client, server).connections.table
+    assert (table["packets"].tolist(), table["copies"].tolist()) == ([9], [0])
+
+
+def test_a_connection_may_move_to_another_interface(tmp_path: Path) -> None:
+    packets = good_talk().packets
+    table = two_interfaces(tmp_path / "a.pcapng", packets[:4], packets[4:]).connections.table
+    assert (table["packets"].tolist(), table["copies"].tolist()) == ([9], [0])
 
 
 def test_server_and_client_numbers_group(tmp_path: Path) -> None:

@@ -26,7 +26,8 @@ from traces import (
 
 TALK = Talk().open()
 TALK.client(PSH | ACK, b"hello")
-PACKETS = TALK.packets
+PACKETS = list(TALK.packets)
+AGAIN = TALK.client(PSH | ACK, b"again")
 
 
 def read(path: Path) -> CaptureColumns:
@@ -72,12 +73,12 @@ def test_pcapng_with_sections_and_interfaces(tmp_path: Path, order: str) -> None
         + interface(order=order)
         + interface(1, options=millis, order=order)
         + enhanced(0, START_NS // 1000 + 5, packet, order=order)
-        + enhanced(1, START_NS // MS + 6, ethernet(packet), order=order)
+        + enhanced(1, START_NS // MS + 6, ethernet(PACKETS[2][1]), order=order)
         + section("<")
         + interface(options=binary)
         + interface(options=shifted)
-        + enhanced(0, (START_NS // 10**9 << 20) + (1 << 19), packet)
-        + enhanced(1, 23, packet)
+        + enhanced(0, (START_NS // 10**9 << 20) + (1 << 19), PACKETS[3][1])
+        + enhanced(1, 23, AGAIN)
     )
     capture = read(path)
     assert times(capture) == [START_NS + 5000, START_NS + 6 * MS, START_NS + 500 * MS, 100 * 10**9 + 23]

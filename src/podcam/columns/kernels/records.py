@@ -180,6 +180,8 @@ def read_enhanced(
 
 PACKET_HEAD_BYTES = 68
 """`struct tpacket3_hdr` and the `struct sockaddr_ll` behind it (linux/if_packet.h)."""
+INTERFACES_OF_POINT = 64
+"""Interfaces of one point that are told from one another."""
 ARPHRD_ETHER = 1
 ARPHRD_LOOPBACK = 772
 
@@ -197,8 +199,9 @@ def walk_block(
 ) -> tuple[int, int, int]:
     """The `count` packets from `at` to the end of a block of a kernel's ring, as segments hold them.
 
-    Packets with an Ethernet header are of `interface`; of others only the network layer is taken, and they
-    are of `interface` + 1.
+    `interface` is the first of 2 * INTERFACES_OF_POINT rows: two per index that the kernel gives an interface
+    (modulo INTERFACES_OF_POINT), for packets with an Ethernet header, and for others, of which only the
+    network layer is taken.
     """
     while count > 0:
         if row == rows:
@@ -218,19 +221,20 @@ def walk_block(
         ):
             return row, at, GARBLED
         hardware_type = either16(data, at + 56, big)
+        row_of_interface = interface + 2 * (either32(data, at + 52, big) % INTERFACES_OF_POINT)
         packet = packets[row]
         packet["time_ns"] = either32(data, at + 4, big) * NANOSECONDS + either32(data, at + 8, big)
         if hardware_type in (ARPHRD_ETHER, ARPHRD_LOOPBACK):
             packet["position"] = at + link
             packet["captured"] = captured
             packet["original"] = original
-            packet["interface"] = interface
+            packet["interface"] = row_of_interface
         else:
             skipped = min(network - link, captured)
             packet["position"] = at + link + skipped
             packet["captured"] = captured - skipped
             packet["original"] = original - skipped
-            packet["interface"] = interface + 1
+            packet["interface"] = row_of_interface + 1
         row += 1
         count -= 1
         at += step

@@ -52,6 +52,9 @@ SEEN_RST = 32
 SYN_FROM_OTHER_SIDE = 2
 """Mark in CONNECTION.syn_seen: who was taken for the server sent the SYN."""
 
+COPY_WITHIN_NS = 50_000_000
+"""How long a packet takes from one interface of a host to another, at most."""
+
 MOST = 0xFFFF
 """Where the 16-bit counters stay."""
 
@@ -100,9 +103,12 @@ def follow(data: Memory, tables: Tables, first: int, count: int, most_connection
         stream = streams[stream_row]
         connection = connections[row]
         track = tracks[row]
-        link(packets, packet, packet_row, connection)
         side = side_of(sides, segment, row)
         forward = flows[2 * row + side]
+        if kind == TCP and is_copy(segment, packet, forward):
+            connection["copies"] += 1
+            continue
+        link(packets, packet, packet_row, connection)
         if kind == TCP:
             base_side = side_of(sides, segment, int64(stream["connection"]))
             events = events_of(
@@ -363,6 +369,27 @@ def count_overflow(tables: Tables, segment: Any) -> None:
         server["syns"] += 1
         return
     tables.servers[last]["syns"] += 1  # all other servers
+
+
+def is_copy(segment: Any, packet: Any, forward: Any) -> bool:
+    """Whether a segment was seen before at another interface of the point: at a bridge and at its ports, say.
+
+    Each direction belongs to the interface that saw it first. What comes at another one soon after, and
+    brings nothing new, neither a sequence number nor an acknowledgement, is a copy; else it has moved.
+    """
+    interface = int64(packet["interface"])
+    home = int64(forward["interface"]) - 1
+    if home == interface:
+        return False
+    if home >= 0 and int64(packet["time_ns"]) - int64(forward["ack_ns"]) < COPY_WITHIN_NS:
+        flags = int64(segment["flags"])
+        length = max(int64(segment["payload_bytes"]), 0) + (1 if flags & (SYN | FIN) else 0)
+        end = (int64(segment["seq"]) + length) & MODULO
+        newly_acked = flags & ACK and distance(int64(segment["ack"]), int64(forward["last_ack"])) > 0
+        if distance(end, int64(forward["next_seq"])) <= 0 and not newly_acked:
+            return True
+    forward["interface"] = interface + 1
+    return False
 
 
 def link(packets: Any, packet: Any, packet_row: int, connection: Any) -> None:
