@@ -119,6 +119,10 @@ class Usual:
     ended: int = 5
     at_first: bool = False
 
+    def __str__(self) -> str:
+        at_first = "" if self.at_first else f", or fewer than {self.ended} have ended"
+        return f"{self.share:.0%} or more of at least {self.ended} ended so{at_first}"
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
