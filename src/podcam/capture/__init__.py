@@ -3,6 +3,7 @@
 The only room that opens packet sockets; writes no files.
 """
 
+from podcam.capture.answers import open_answers_socket, read_answers
 from podcam.capture.blocks import (
     BLOCK_HEADER,
     PACKET_HEADER,
@@ -10,11 +11,17 @@ from podcam.capture.blocks import (
     BlockHeader,
     read_header,
 )
-from podcam.capture.control import ControlPacket, ControlReader, dropped, open_control_socket
+from podcam.capture.control import (
+    ControlPackets,
+    ControlRing,
+    control_frames_for,
+    dropped,
+    open_control_socket,
+)
 from podcam.capture.filters import FilterTooLongError, Program, attach
 from podcam.capture.interfaces import LinkWatch, list_interfaces
 from podcam.capture.netns import Namespace, find_namespace, open_inside, own_namespace
-from podcam.capture.programs import control_program, recording_program
+from podcam.capture.programs import answers_program, control_program, recording_program
 from podcam.capture.rings import (
     Geometry,
     MappedRing,
@@ -32,8 +39,8 @@ __all__ = [
     "PACKET_HEADER",
     "PRIVATE_BYTES",
     "BlockHeader",
-    "ControlPacket",
-    "ControlReader",
+    "ControlPackets",
+    "ControlRing",
     "FilterTooLongError",
     "Geometry",
     "LinkWatch",
@@ -43,7 +50,9 @@ __all__ = [
     "Program",
     "Statistics",
     "Traffic",
+    "answers_program",
     "attach",
+    "control_frames_for",
     "control_program",
     "dropped",
     "find_namespace",
@@ -51,10 +60,12 @@ __all__ = [
     "geometry_for",
     "hand_over",
     "list_interfaces",
+    "open_answers_socket",
     "open_control_socket",
     "open_inside",
     "open_ring_socket",
     "own_namespace",
+    "read_answers",
     "read_header",
     "recording_program",
 ]

@@ -1,7 +1,6 @@
 """System calls that Python's standard library does not have, through ctypes. Each raises OSError."""
 
 import ctypes
-import errno
 import os
 import socket
 import struct
@@ -13,7 +12,6 @@ _ETH_P_ALL = 0x0003  # linux/if_ether.h
 _SOCKADDR_LL = struct.Struct("=HHiHBB8s")  # linux/if_packet.h: struct sockaddr_ll
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_libc.recvmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int, ctypes.c_void_p)
 
 
 def _error(what: str) -> OSError:
@@ -38,16 +36,3 @@ def bind_to_every_interface(sock: socket.socket) -> None:
     address = _SOCKADDR_LL.pack(socket.AF_PACKET, socket.htons(_ETH_P_ALL), 0, 0, 0, 0, b"")
     if _libc.bind(sock.fileno(), address, len(address)) < 0:
         raise _error("bind")
-
-
-def recvmmsg(fd: int, messages: int, count: int) -> int:
-    """Receive up to `count` datagrams into the `struct mmsghdr` array at address `messages`.
-
-    recvmmsg(2). Never blocks; returns how many arrived.
-    """
-    received: int = _libc.recvmmsg(fd, messages, count, socket.MSG_DONTWAIT, None)
-    if received >= 0:
-        return received
-    if ctypes.get_errno() in (errno.EAGAIN, errno.EINTR):
-        return 0
-    raise _error("recvmmsg")

@@ -30,16 +30,21 @@ def recording_program(traffic: Traffic) -> Program:
     return _Recording(traffic).assemble()
 
 
-def control_program(traffic: Traffic, *, dns: bool = False) -> Program:
+def control_program(traffic: Traffic) -> Program:
     """Build the program for the detector: as for a ring, but for what tells of connections only.
 
-    It keeps TCP packets with SYN, FIN or RST of the chosen traffic, ICMP errors that quote TCP with a chosen
-    port, and with `dns` the answers of every name server.
+    It keeps TCP packets with SYN, FIN or RST of the chosen traffic, and ICMP errors that quote TCP with a
+    chosen port.
 
     Raises:
         UsageError: the expression is wrong, or libpcap is missing.
     """
-    return _Control(traffic, dns=dns).assemble()
+    return _Control(traffic).assemble()
+
+
+def answers_program(traffic: Traffic) -> Program:
+    """Build the program that hears the DNS answers of every name server on the chosen interfaces."""
+    return _Answers(traffic).assemble()
 
 
 class _Recording(PacketFilter):
@@ -121,9 +126,7 @@ class _Recording(PacketFilter):
 
 
 class _Control(PacketFilter):
-    def __init__(self, traffic: Traffic, *, dns: bool) -> None:
-        super().__init__(traffic)
-        self.dns = dns
+    snaplen = CONTROL_SNAPLEN
 
     def assemble(self) -> Program:
         self.once_per_packet()
@@ -134,16 +137,15 @@ class _Control(PacketFilter):
         self.code.place(self.fragment)
         self.code.place(self.not_ip)
         self.code.jump(self.drop)
-        return self.returns(CONTROL_SNAPLEN)
+        return self.returns(self.snaplen)
 
     def choose(self) -> None:
         code = self.code
-        tcp, icmp, icmpv6, dns = (Label(name) for name in ("TCP", "ICMP", "ICMPv6", "DNS"))
+        tcp, icmp, icmpv6 = (Label(name) for name in ("TCP", "ICMP", "ICMPv6"))
         code.emit(bpf.LD | bpf.MEM, PROTOCOL)
         code.jump_if(bpf.JEQ, _TCP, tcp)
         code.jump_if(bpf.JEQ, _ICMP, icmp)
-        code.jump_if(bpf.JEQ, _ICMPV6, icmpv6)
-        code.jump_if(bpf.JEQ, _UDP, dns, self.drop)
+        code.jump_if(bpf.JEQ, _ICMPV6, icmpv6, self.drop)
         code.place(tcp)
         self.load(bpf.B, 13)
         code.jump_if(bpf.JSET, _SYN_FIN_RST, None, self.drop)
@@ -156,8 +158,6 @@ class _Control(PacketFilter):
         self.quoted_ipv4()
         code.place(icmpv6)
         self.quoted_ipv6()
-        code.place(dns)
-        self.dns_answer()
 
     def quoted_ipv4(self) -> None:
         """With X at the ICMP header: RFC 792, and the quoted IPv4 header 8 bytes on."""
@@ -187,14 +187,17 @@ class _Control(PacketFilter):
         self.require_port()
         code.jump(self.whole)
 
-    def dns_answer(self) -> None:
+
+class _Answers(_Control):
+    snaplen = DNS_SNAPLEN
+
+    def choose(self) -> None:
         """With X at the UDP header: RFC 1035, section 4.1.1."""
         code = self.code
-        if not self.dns:
-            code.jump(self.drop)
-            return
+        code.emit(bpf.LD | bpf.MEM, PROTOCOL)
+        code.jump_if(bpf.JEQ, _UDP, None, self.drop)
         self.load(bpf.H, 0)
         code.jump_if(bpf.JEQ, _DNS_PORT, None, self.drop)
         self.load(bpf.B, 8 + 2)
         code.jump_if(bpf.JSET, _DNS_RESPONSE, None, self.drop)
-        code.keep(DNS_SNAPLEN)
+        code.jump(self.whole)

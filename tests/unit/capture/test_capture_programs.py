@@ -6,7 +6,7 @@ import pytest
 
 from cbpf import Skb, run
 from frames import ethernet, extension, fragment_header, icmp, ipv4, ipv6, tcp, udp
-from podcam.capture import Traffic, control_program, recording_program
+from podcam.capture import Traffic, answers_program, control_program, recording_program
 
 OUTGOING = 4
 TUN = 65534
@@ -168,14 +168,14 @@ def test_the_detector_hears_errors_that_quote_tcp_to_a_chosen_port() -> None:
     assert run(program, seen(ipv6(icmp(128, 0, ipv6(to_port, 6)), 58))) == 0
 
 
-def test_the_detector_hears_dns_answers_when_asked() -> None:
+def test_dns_answers_have_a_program_of_their_own() -> None:
     answer, question = bytes((0, 7, 0x81, 0x80)) + bytes(40), bytes((0, 7, 0x01, 0x00)) + bytes(40)
-    asked, not_asked = control_program(DATABASE, dns=True), control_program(DATABASE)
+    answers, others = answers_program(DATABASE), control_program(DATABASE)
     for packet in (ipv4(udp(53, 40000, answer), 17), ipv6(udp(53, 40000, answer), 17)):
-        assert run(asked, seen(packet)) == 4096
-        assert run(not_asked, seen(packet)) == 0
-    assert run(asked, seen(ipv4(udp(40000, 53, question), 17))) == 0
-    assert run(asked, seen(ipv4(udp(53, 40000, question), 17))) == 0
+        assert run(answers, seen(packet)) == 4096
+        assert run(others, seen(packet)) == 0
+    assert run(answers, seen(ipv4(udp(40000, 53, question), 17))) == 0
+    assert run(answers, seen(ipv4(udp(53, 40000, question), 17))) == 0
 
 
 @pytest.mark.parametrize("tags", [(5,), (5, 6)])
