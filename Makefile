@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST ?= -n auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench bench-quick bench-programs golden lock clean
+.PHONY: help demo test check format bench bench-quick bench-programs golden picture lock clean
 
 help:  ## This list
 	@echo "Podcam: a dashcam for the network of your pods."
@@ -51,6 +51,9 @@ bench-programs:
 
 golden: $(VENV)/.dev  ## Take today's diagnosis of the golden captures as what is expected
 	$(BIN)/python tests/golden_diagnosis.py
+
+picture: $(VENV)/.dev  ## Draw README's picture anew from what `podcam demo` prints
+	$(BIN)/python scripts/picture.py
 
 lock:  ## Pin the newest dependencies in requirements/*.txt
 	scripts/lock
