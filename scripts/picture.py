@@ -50,8 +50,9 @@ def main() -> None:
     console = Console(record=True, width=_COLUMNS, file=io.StringIO())
     console.print(Text.from_ansi(f"$ podcam demo\n{printed}"))
     svg = console.export_svg(title="podcam demo")
-    # No fonts from elsewhere: any monospace one will do.
-    _PICTURE.write_text(re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL))
+    # No fonts from elsewhere: any monospace one will do, if it keeps the spaces.
+    svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
+    _PICTURE.write_text(svg.replace("<svg ", '<svg xml:space="preserve" ', 1))
 
 
 if __name__ == "__main__":
