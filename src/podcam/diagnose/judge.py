@@ -31,7 +31,7 @@ RULES: tuple[Rule, ...] = (
     startup.rejected,
     startup.tls_rejected,
     startup.wrong_protocol,
-    startup.asked_to_authenticate,
+    startup.left_when_asked,
     startup.timed_out,
     startup.broken_off,
     session.terminated,

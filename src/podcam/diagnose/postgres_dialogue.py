@@ -1,6 +1,6 @@
 """PostgreSQL as a dialogue (PostgreSQL documentation, "Message Flow"): start-up, authentication, requests."""
 
-from podcam.diagnose.standing import Standing, Utterance
+from podcam.diagnose.standing import CONSENT_TO_TLS, Standing, Utterance
 from podcam.diagnose.tls_dialogue import TlsDialogue
 from podcam.model.verdict import Phase, Protocol
 from podcam.wire.postgres import (
@@ -74,6 +74,7 @@ class PostgresDialogue:
                 foreign_reason=inner.foreign_reason,
                 encrypted=inner.phase is not Phase.TLS,
                 client_reacted=inner.client_reacted,
+                perhaps_answer=inner.perhaps_answer,
             )
         foreign = self._foreign
         return Standing(
@@ -146,7 +147,8 @@ class PostgresDialogue:
         asked = "TLS" if response.kind == "tls" else "GSS encryption"
         if response.accepted:
             self._detail["encryption"] = response.kind
-            self._unanswered = Utterance(f"consent to {asked}", response.span)
+            what = CONSENT_TO_TLS if response.kind == "tls" else f"consent to {asked}"
+            self._unanswered = Utterance(what, response.span)
             if response.kind == "tls":
                 self._inside_tls()
             else:

@@ -5,30 +5,32 @@ from itertools import pairwise
 from podcam.diagnose.context import Context
 from podcam.diagnose.transcript import Segment, Transcript
 from podcam.diagnose.wording import byte_count, duration, times
+from podcam.model.connection import Packet
 from podcam.model.diagnosis import Verdict
 from podcam.model.verdict import Fault, Phase, VerdictId
 from podcam.wire.stream import Side, Span
 
 _RETRANSMISSIONS = 3
 """Fewer can be the loss of a single packet."""
+_NEAR_MTU = 1200
+"""Payload bytes from which on a segment may be too large for a link (IPv6's smallest MTU is 1280)."""
 
 
 def peer_vanished(seen: Transcript, _context: Context) -> Verdict | None:
     """Data retransmitted with back-off, and no packet at all from the other side."""
     for side in Side:
-        last = seen.last_segment(side)
-        if last is None or not seen.established:
+        segment = _oldest_unacknowledged(seen, side)
+        if segment is None or not seen.established:
             continue
-        carriers = [segment for segment in seen.sent(side) if segment.start <= last.start < segment.end]
-        first = carriers[0]
-        answered = seen.quiet_since(side.other)
-        if answered is not None and answered > first.packet.time_ns:
+        heard = seen.quiet_since(side.other)
+        if heard is not None and heard > segment.packet.time_ns:
             continue
-        unacknowledged = _oldest_unacknowledged(seen, side) or first
-        again = seen.retransmissions(Span(side, unacknowledged.start, unacknowledged.end))
+        again = seen.retransmissions(Span(side, segment.start, segment.end))
         if len(again) < _RETRANSMISSIONS or not _backs_off([packet.time_ns for packet in again]):
             continue
-        return _verdict(seen, side, unacknowledged, again[-1].time_ns)
+        if _only_small_ones_arrive(seen, side, segment):
+            return _black_hole(seen, side, segment, again)
+        return _vanished(seen, side, segment, again)
     return None
 
 
@@ -44,27 +46,73 @@ def _backs_off(times_ns: list[int]) -> bool:
     return all(later >= earlier * 1.5 for earlier, later in pairwise(waits))
 
 
-def _verdict(seen: Transcript, side: Side, segment: Segment, last_ns: int) -> Verdict:
-    again = seen.retransmissions(Span(side, segment.start, segment.end))
+def _only_small_ones_arrive(seen: Transcript, side: Side, lost: Segment) -> bool:
+    """Whether what is lost is as large as a path's MTU, and smaller segments of the side had arrived."""
+    size = lost.end - lost.start
+    arrived = [
+        segment.end - segment.start
+        for segment in seen.sent(side)
+        if seen.acknowledgement(Span(side, segment.start, segment.end)) is not None
+    ]
+    return size >= _NEAR_MTU and bool(arrived) and max(arrived) < size
+
+
+def _vanished(seen: Transcript, side: Side, segment: Segment, again: list[Packet]) -> Verdict:
     silent = side.other
     heard = seen.quiet_since(silent)
-    quiet = last_ns - (heard if heard is not None else segment.packet.time_ns)
-    candidates = [
-        f"the {silent}, or its host, is gone without a word",
-        "a device on the way drops the connection's packets (a lost NAT or conntrack entry, a firewall)",
-    ]
-    if seen.conversation.capture_dropped:
-        candidates.append("the answers are among the packets that the capture lost")
-    return Verdict(
+    quiet = again[-1].time_ns - (heard if heard is not None else segment.packet.time_ns)
+    return _verdict(
+        seen,
         VerdictId.PEER_VANISHED,
+        Fault.CLIENT if silent is Side.CLIENT else Fault.UNKNOWN,
+        f"The {side} sent {byte_count(segment.end - segment.start)}, repeated them {times(len(again))}, "
+        f"and heard nothing of the {silent} for {duration(quiet)}.",
+        segment,
+        again,
+        (
+            f"the {silent}, or its host, is gone without a word",
+            "a device on the way drops the connection's packets (a lost NAT or conntrack entry, a firewall)",
+        ),
+    )
+
+
+def _black_hole(seen: Transcript, side: Side, segment: Segment, again: list[Packet]) -> Verdict:
+    size = segment.end - segment.start
+    return _verdict(
+        seen,
+        VerdictId.MTU_BLACK_HOLE,
+        Fault.NETWORK,
+        f"Smaller segments of the {side} were acknowledged, but one of {byte_count(size)} never was, although "
+        f"it was sent {times(len(again) + 1)}.",
+        segment,
+        again,
+        (
+            "a link on the way has a smaller MTU, and its ICMP errors are dropped",
+            f"the {side.other}, or its host, is gone without a word",
+        ),
+    )
+
+
+def _verdict(
+    seen: Transcript,
+    verdict: VerdictId,
+    fault: Fault,
+    summary: str,
+    segment: Segment,
+    again: list[Packet],
+    candidates: tuple[str, ...],
+) -> Verdict:
+    if seen.conversation.capture_dropped:
+        candidates += ("the answers are among the packets that the capture lost",)
+    return Verdict(
+        verdict,
         failed=True,
-        fault=Fault(silent.value) if side is Side.SERVER else Fault.UNKNOWN,
+        fault=fault,
         phase=seen.standing.phase if seen.standing.phase is not Phase.HANDSHAKE else Phase.DATA,
-        summary=f"The {side} sent {byte_count(segment.end - segment.start)}, repeated them "
-        f"{times(len(again))}, and heard nothing of the {silent} for {duration(quiet)}.",
+        summary=summary,
         evidence=(
             seen.evidence(segment.packet, "data that is never acknowledged"),
             *(seen.evidence(packet, "retransmission") for packet in again),
         ),
-        candidates=tuple(candidates),
+        candidates=candidates,
     )

@@ -8,6 +8,8 @@ from podcam.model.verdict import Phase, Protocol
 from podcam.wire.postgres import ErrorResponse
 from podcam.wire.stream import Side, Span
 
+CONSENT_TO_TLS = "consent to TLS"
+
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
@@ -67,5 +69,7 @@ class Standing:
     """Whether what is said of the start-up is only presumed."""
     client_reacted: bool = False
     """Whether the client said more than the opening in an encrypted start-up."""
+    perhaps_answer: Utterance | None = None
+    """The server's only encrypted record since the opening: an answer, or a TLS 1.3 session ticket."""
     answered: bool = False
     """Whether the server ever said something to the client's application."""

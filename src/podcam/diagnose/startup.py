@@ -1,7 +1,7 @@
 """The phases `tls`, `startup` and `authentication`: from the first byte until the session is ready."""
 
 from podcam.diagnose.context import Context
-from podcam.diagnose.standing import Utterance
+from podcam.diagnose.standing import CONSENT_TO_TLS, Utterance
 from podcam.diagnose.suspects import other_sender
 from podcam.diagnose.transcript import Ending, Manner, Transcript
 from podcam.diagnose.wording import byte_count, duration
@@ -16,6 +16,10 @@ _SERVER_CANDIDATES = (
     "a proxy or load balancer in between lost its backend, or is at a limit",
     "the server is shutting down, or its start-up timed out",
     "the start-up packet was not acceptable (logged by the server only)",
+)
+_NOTHING_SAID_IN_TLS = (
+    "the client did not accept the server's certificate or name",
+    "a health check that goes as far as TLS",
 )
 _CLIENT_CANDIDATES = ("the client was stopped, or its own timeout is short",)
 
@@ -127,26 +131,28 @@ def wrong_protocol(seen: Transcript, context: Context) -> Verdict | None:
     )
 
 
-def asked_to_authenticate(seen: Transcript, _context: Context) -> Verdict | None:
-    """The client leaves when it is first asked to authenticate: a health check, or a person who must type."""
+def left_when_asked(seen: Transcript, _context: Context) -> Verdict | None:
+    """The client leaves when the server first says something, and it is its turn: a health check, or a person
+    who must type a password first.
+    """
     standing, ending = seen.standing, seen.ending
     request, opening = standing.unanswered, standing.opening
-    if ending is None or ending.side is Side.SERVER or standing.phase is not Phase.AUTHENTICATION:
+    if ending is None or ending.side is Side.SERVER or request is None or request.side is Side.CLIENT:
         return None
-    if request is None or request.side is Side.CLIENT or opening is None:
+    if standing.phase is Phase.TLS and request.what == CONSENT_TO_TLS:
+        said = "The client left when the server had agreed to TLS, as a health check may."
+    elif standing.phase is Phase.AUTHENTICATION and not _reacted(seen, opening):
+        said = "The client left when asked to authenticate, as pg_isready does, and psql before it prompts."
+    else:
         return None
-    if not standing.encrypted and seen.bytes_sent(Side.CLIENT) > opening.span.end:
-        return None
-    if standing.encrypted and standing.client_reacted:
-        return None
-    return _verdict(
-        seen,
-        VerdictId.OK,
-        Fault.NONE,
-        "The client left when it was asked to authenticate, as pg_isready does, and psql before it prompts.",
-        *seen.said(request),
-        *seen.ended(),
-    )
+    return _verdict(seen, VerdictId.OK, Fault.NONE, said, *seen.said(request), *seen.ended())
+
+
+def _reacted(seen: Transcript, opening: Utterance | None) -> bool:
+    """Whether the client said more than its StartupMessage."""
+    if seen.standing.encrypted or opening is None:
+        return seen.standing.client_reacted
+    return seen.bytes_sent(Side.CLIENT) > opening.span.end
 
 
 def timed_out(seen: Transcript, _context: Context) -> Verdict | None:
@@ -154,6 +160,8 @@ def timed_out(seen: Transcript, _context: Context) -> Verdict | None:
     standing, ending = seen.standing, seen.ending
     said = standing.unanswered
     if not standing.starting or ending is None or said is None or said.side is not ending.side:
+        return None
+    if standing.perhaps_answer is not None:
         return None
     spoken = seen.first_packet_of(said.span)
     acknowledgement = seen.acknowledgement(said.span)
@@ -191,12 +199,9 @@ def broken_off(seen: Transcript, _context: Context) -> Verdict | None:
         return _ended_encrypted(seen, standing.goodbye)
     opening = standing.opening
     last = standing.unanswered or opening
-    candidates = _SERVER_CANDIDATES if ending.side is Side.SERVER else _CLIENT_CANDIDATES
-    unseen = (
+    unseen = standing.perhaps_answer is not None or (
         standing.encrypted and standing.unanswered is not None and standing.unanswered.side is Side.SERVER
     )
-    if unseen:
-        candidates = ("an error message, which cannot be seen in what is encrypted", *candidates)
     reset = ending.manner is Manner.RST
     return _verdict(
         seen,
@@ -206,23 +211,38 @@ def broken_off(seen: Transcript, _context: Context) -> Verdict | None:
         *seen.said(opening),
         *(seen.said(last) if last != opening else ()),
         *(seen.acknowledged(last) if last and last.side is not ending.side else ()),
+        *seen.said(standing.perhaps_answer, "encrypted record of the server: a session ticket, or an answer"),
         *seen.ended(),
-        candidates=candidates + other_sender(seen, ending),
+        candidates=_broken_off_candidates(seen, ending, unseen=unseen),
     )
+
+
+def _broken_off_candidates(seen: Transcript, ending: Ending, *, unseen: bool) -> tuple[str, ...]:
+    hidden = ("an error message, which cannot be seen in what is encrypted",) if unseen else ()
+    if ending.side is Side.SERVER:
+        return hidden + _SERVER_CANDIDATES + other_sender(seen, ending)
+    if seen.standing.encrypted and seen.standing.unanswered is None:
+        return _NOTHING_SAID_IN_TLS
+    return hidden + _CLIENT_CANDIDATES
 
 
 def _ended_encrypted(seen: Transcript, goodbye: Utterance) -> Verdict:
     """The server ends TLS in the start-up: what TCP does after that, and who does it first, is no matter."""
     standing = seen.standing
-    last = standing.unanswered if standing.unanswered != standing.opening else None
-    said = f"answered with an {last} and" if last and last.side is Side.SERVER else "did not answer, and"
+    last = standing.perhaps_answer or standing.unanswered
+    answered = last is not None and last.side is Side.SERVER
+    said = (
+        f"answered with {byte_count(len(last.span))} encrypted and"
+        if last and answered
+        else "did not answer, and"
+    )
     return _verdict(
         seen,
         VerdictId.CLOSED_DURING_STARTUP,
         Fault.SERVER,
         f"The server {said} ended TLS before the start-up was complete.",
         *seen.said(standing.opening),
-        *seen.said(last),
+        *(seen.said(last) if last != standing.opening else ()),
         *seen.said(goodbye),
         *seen.ended(),
         candidates=(
@@ -240,18 +260,29 @@ def named_by(head: bytes) -> str | None:
 def _broken_off_sentence(seen: Transcript, ending: Ending) -> str:
     """What was acknowledged, how it ended and when, and how much the side that ended it had said."""
     how = "reset the connection" if ending.manner is Manner.RST else "closed the connection"
-    having = f"having sent {byte_count(seen.bytes_sent(ending.side))} in all"
+    having = _having_sent(seen, ending.side)
     last = seen.standing.unanswered or seen.standing.opening
     spoken = seen.first_packet_of(last.span) if last else None
     if last is None or spoken is None:
         return f"The {ending.side} {how} during the start-up, {having}."
     later = duration(max(0, ending.packet.time_ns - spoken.time_ns))
     if last.side is ending.side:
-        return f"The {ending.side} sent the {last} and {how} {later} later, before it was answered."
+        waiting = ", before it was answered" if seen.standing.unanswered else ", and said nothing more"
+        return f"The {ending.side} sent the {last} and {how} {later} later{waiting}."
     acknowledgement = seen.acknowledgement(last.span)
     if acknowledgement is None or acknowledgement.frame > ending.packet.frame:
         return f"The {ending.side} {how} {later} after the {last}, without acknowledging it, {having}."
     return f"The {ending.side} acknowledged the {last} and {how} {later} after it, {having}."
+
+
+def _having_sent(seen: Transcript, side: Side) -> str:
+    sent, standing = seen.bytes_sent(side), seen.standing
+    if sent == 0:
+        return "having sent nothing"
+    if side is Side.SERVER and standing.encrypted and standing.phase is Phase.STARTUP:
+        what = "TLS's handshake and one record" if standing.perhaps_answer else "TLS's handshake and tickets"
+        return f"having sent nothing but {what} ({byte_count(sent)})"
+    return f"having sent {byte_count(sent)} in all"
 
 
 def _alert_candidates(side: Side) -> tuple[str, ...]:

@@ -177,11 +177,16 @@ class TlsDialogue:
         last = records[-1]
         if not answers or last is first:
             return self._standing(Phase.STARTUP, starting=True, opening=opening, unanswered=opening)
-        said = Utterance(
-            f"encrypted record (presumably of the {last.side}'s part in the start-up)", last.span
-        )
+        said = Utterance(f"encrypted record of the {last.side}", last.span)
         reacted = len(records) - len(answers) > 1
-        phase = Phase.AUTHENTICATION if reacted or answers[0].plaintext < _SHORTEST_TICKET else Phase.STARTUP
+        if reacted or last.plaintext < _SHORTEST_TICKET:
+            phase = Phase.AUTHENTICATION
+        elif self._detail.get("version") == _TLS_1_3 and len(answers) == 1:
+            return self._standing(
+                Phase.STARTUP, starting=True, opening=opening, unanswered=opening, perhaps_answer=said
+            )
+        else:
+            phase = Phase.STARTUP
         return self._standing(phase, starting=True, opening=opening, unanswered=said, reacted=reacted)
 
     def _standing(
@@ -194,6 +199,7 @@ class TlsDialogue:
         unanswered: Utterance | None = None,
         goodbye: Utterance | None = None,
         reacted: bool = False,
+        perhaps_answer: Utterance | None = None,
         answered: bool = False,
     ) -> Standing:
         foreign = self._foreign
@@ -211,6 +217,7 @@ class TlsDialogue:
             foreign_reason=foreign.reason if foreign else "",
             encrypted=True,
             client_reacted=reacted,
+            perhaps_answer=perhaps_answer,
             answered=answered,
         )
 

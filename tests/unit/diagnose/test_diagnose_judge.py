@@ -424,3 +424,17 @@ def test_the_peer_vanished() -> None:
         True,
         [10, 11, 12, 13, 14],
     )
+
+
+def test_only_large_segments_vanish() -> None:
+    large = message(b"Q", bytes(1400))
+    talk = started().client(QUERY).server(ROWS).client(large)
+    for wait in (200, 400, 800, 1600):
+        talk.client(large, ms=wait, events=AGAIN)
+    verdict = verdict_of(talk)
+    assert (verdict.id, verdict.fault, len(verdict.evidence)) == (VerdictId.MTU_BLACK_HOLE, Fault.NETWORK, 5)
+
+
+def test_a_single_lost_packet_is_no_failure() -> None:
+    talk = started().client(QUERY).client(QUERY, ms=200, events=AGAIN).server(ROWS)
+    assert verdict_of(talk).id is VerdictId.OK

@@ -148,6 +148,20 @@ def test_a_handshake_message_may_span_records() -> None:
     assert (events[0].span.start, events[0].span.end) == (0, len(body) + 10)
 
 
+def test_a_finished_that_shares_its_record_is_known_when_the_server_goes_on() -> None:
+    versions = b"\0\x2b\0\x02\x03\x04"
+    body = b"\x03\x03" + bytes(33) + b"\x13\x01\0" + len(versions).to_bytes(2) + versions
+    parser = TlsParser()
+    parser.feed(SERVER, record(22, b"\x02" + len(body).to_bytes(3) + body) + record(23, bytes(900)))
+    (certificate_and_finished,) = parser.feed(CLIENT, record(23, bytes(1100)))
+    assert isinstance(certificate_and_finished, EncryptedRecord)
+    assert certificate_and_finished.role is RecordRole.HANDSHAKE
+    ticket, complete = parser.feed(SERVER, record(23, bytes(250)))
+    assert isinstance(ticket, EncryptedRecord)
+    assert ticket.role is RecordRole.APPLICATION
+    assert isinstance(complete, HandshakeComplete)
+
+
 def test_what_is_not_tls_is_told_once() -> None:
     parser = TlsParser()
     assert isinstance(parser.feed(SERVER, b"HTTP/1.1 400 Bad Request\r\n")[0], Malformed)

@@ -211,7 +211,12 @@ class TlsParser:
         hidden_type = 1
         if length == _ALERT_LENGTH + hidden_type + tag:
             return RecordRole.ALERT
-        if self._complete:
+        client = self._directions[Side.CLIENT]
+        if side is Side.SERVER and client.encrypted:
+            client.finished = (
+                True  # the server had its flight behind it: what the client sent ended with Finished
+            )
+        if self._complete or client.finished:
             return RecordRole.APPLICATION
         hash_length = 48 if self._cipher_suite == _AES_256_GCM_SHA384 else 32
         if side is Side.CLIENT and length == 4 + hash_length + hidden_type + tag:
