@@ -82,8 +82,8 @@ def _black_hole(seen: Transcript, side: Side, segment: Segment, again: list[Pack
         seen,
         VerdictId.MTU_BLACK_HOLE,
         Fault.NETWORK,
-        f"Smaller segments of the {side} were acknowledged, but one of {byte_count(size)} never was, although "
-        f"it was sent {times(len(again) + 1)}.",
+        f"Smaller segments of the {side} were acknowledged, but one of {byte_count(size)}, sent "
+        f"{times(len(again) + 1)}, never was.",
         segment,
         again,
         (
