@@ -39,6 +39,8 @@ class RunningRecorder:
             for event in self.events:
                 if is_it(event):
                     return event
+        if self.process.poll() is not None and self.process.stderr is not None:
+            raise AssertionError(f"it ended: {self.process.stderr.read()}")
         raise AssertionError(f"no such event, but {self.events[-3:]}")
 
     def wait_for_kind(self, kind: str, timeout_s: float = 30.0) -> Event:

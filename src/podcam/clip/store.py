@@ -86,8 +86,10 @@ class ClipStore:
             raise ClipError(f"{name} {what} of {self.folder}: `podcam clips` lists them")
         return open_clip(self.folder / found[0])
 
-    def remove_over(self, budget_bytes: int) -> list[Clip]:
+    def remove_over(self, budget_bytes: int, spared: str = "") -> list[Clip]:
         """Removes the oldest clips, neither pinned nor open, until all take no more than this; what went.
+
+        The one whose id is `spared` stays: the newest is what somebody is about to look at, however large.
 
         Raises:
             ClipError: one cannot be removed.
@@ -96,7 +98,7 @@ class ClipStore:
             shutil.rmtree(half_removed, ignore_errors=True)
         clips = self.clips()
         files = {clip.path.name: _files(clip.path) for clip in clips}
-        going = clips_over(files, [c.path.name for c in clips if _may_go(c)], budget_bytes)
+        going = clips_over(files, [c.path.name for c in clips if _may_go(c) and c.path.name != spared], budget_bytes)
         gone = [clip for clip in clips if clip.path.name in going]
         for clip in gone:
             remove(clip.path)

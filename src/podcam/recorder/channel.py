@@ -7,6 +7,7 @@ notices within one message that its supervisor is gone, however that died.
 import array
 import json
 import socket
+from collections import deque
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -17,7 +18,7 @@ _MOST_DESCRIPTORS = 16
 
 
 class Channel:
-    """One end of a socket pair. Sending never blocks for long: messages are few and small."""
+    """One end of a socket pair."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
@@ -35,15 +36,27 @@ class Channel:
         return self._socket.fileno()
 
     def send(self, message: Message, descriptors: Sequence[int] = ()) -> bool:
-        """Send one message; False when nobody is there to receive it."""
-        body = json.dumps(message, separators=(",", ":")).encode()
+        """Send one message, wait for room if need be; False when nobody is there to receive it."""
         rights = (
             [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
         )
         try:
-            self._socket.sendmsg([body], rights)
+            self._socket.sendmsg([_encode(message)], rights)
         except (BrokenPipeError, ConnectionResetError):
             return False
+        return True
+
+    def offer(self, message: Message) -> bool:
+        """Send one message if that is possible without waiting; False when the other side is behind.
+
+        To a side that is gone it counts as sent: `receive` tells of that.
+        """
+        try:
+            self._socket.send(_encode(message), socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except (BrokenPipeError, ConnectionResetError):
+            return True
         return True
 
     def receive(self) -> tuple[Message, list[int]] | None:
@@ -66,3 +79,35 @@ class Channel:
     def close(self) -> None:
         """Close this end."""
         self._socket.close()
+
+
+class Outbox:
+    """Messages to a side that may be slow, in order, so that nobody waits for it."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._waiting: deque[Message] = deque()
+
+    def put(self, message: Message) -> None:
+        """Send it, now or when the other side is ready; it is kept until then."""
+        self._waiting.append(message)
+        self.send_waiting()
+
+    def offer(self, message: Message) -> bool:
+        """Send it now or not at all; whether it was sent."""
+        return self.send_waiting() and self._channel.offer(message)
+
+    def send_waiting(self) -> bool:
+        """Send what waits, as far as the other side takes it; whether all is sent."""
+        while self._waiting and self._channel.offer(self._waiting[0]):
+            self._waiting.popleft()
+        return not self._waiting
+
+    def finish(self) -> None:
+        """Send what waits, however long that takes."""
+        while self._waiting and self._channel.send(self._waiting.popleft()):
+            pass
+
+
+def _encode(message: Message) -> bytes:
+    return json.dumps(message, separators=(",", ":")).encode()

@@ -1,6 +1,6 @@
 """How a trigger becomes a clip: the cooldown decides, the writer freezes, the manifest tells."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from podcam.model.point import Interface, Point, Window
 from podcam.recorder.channel import Message
 from podcam.recorder.settings import SECOND_NS
 from podcam.ring import Totals
-from podcam.trigger import Counted, Keeper
+from podcam.trigger import Counted, Keeper, OpenClip
 
 _MOST_COMPARED = 5
 """Good connections kept beside a window, per point: one for each of the first servers that fail."""
@@ -27,15 +27,20 @@ Answer = Callable[[Message], None]
 class _Growing:
     """A clip whose window has not ended, or whose last segments are still being kept."""
 
-    number: int
     clip: Clip
     point: str
-    window: Window
-    triggers: list[Failure] = field(default_factory=list)
+    opened: OpenClip
     comparisons: dict[str, list[Window]] = field(default_factory=dict)
     parts: dict[str, ClipPart] = field(default_factory=dict)
+    bytes: int = 0
+    """What has been kept of it so far, on disk."""
     answer: Answer | None = None
     told: bool = False
+    changed: bool = False
+    """Since its manifest was written."""
+    ended_ns: int | None = None
+    """When the writer had kept the last of it."""
+    warnings: list[str] = field(default_factory=list)
 
 
 class Clips:
@@ -47,6 +52,8 @@ class Clips:
         keeper: which failures become clips.
         source: describes a point as the headers of its segments do.
         freeze: takes a request for the writer.
+        count: asks what became of the connections to each server (`counted`, then `all_counted`); False when
+            there is nobody to ask.
         tell: takes events: `clip` when the first segments are kept, `complete` when all are, `warning`.
     """
 
@@ -58,6 +65,7 @@ class Clips:
         *,
         source: Callable[[str], Message],
         freeze: Callable[[Message], None],
+        count: Callable[[], bool],
         tell: Callable[..., None],
     ) -> None:
         self.kept = 0
@@ -67,25 +75,29 @@ class Clips:
         self._keeper = keeper
         self._source = source
         self._freeze = freeze
+        self._count = count
         self._tell = tell
         self._growing: dict[str, _Growing] = {}
         self._servers: dict[str, tuple[ServerCounts, ...]] = {}
 
-    def failed(self, point: str, failure: Failure, server: ServerCounts | None, now_ns: int) -> None:
-        """A connection failed; `server` says what was known of its server before."""
+    def failed(
+        self, point: str, failures: Iterable[tuple[Failure, ServerCounts | None]], now_ns: int
+    ) -> None:
+        """Connections failed; each comes with what was known of its server before."""
         self._keeper.due(now_ns)
-        decision = self._keeper.failure(failure, now_ns)
-        if isinstance(decision, Counted):
-            return
-        growing = next((g for g in self._growing.values() if g.number == decision.clip), None)
-        if growing is None:
-            growing = self._open(decision.clip, point, failure.sentence(), failure.failure_class, now_ns)
+        grown: dict[int, _Growing] = {}
+        for failure, server in failures:
+            decision = self._keeper.failure(failure, now_ns)
+            if isinstance(decision, Counted):
+                continue
+            growing = grown.get(decision.clip) or self._of_number(decision.clip)
             if growing is None:
-                return
-            growing.triggers = next(c.triggers for c in self._keeper.open if c.number == decision.clip)
-        changed = _compare(growing, point, server)
-        if changed or growing.window != decision.window:
-            growing.window = decision.window
+                growing = self._open(decision.clip, point, failure.sentence(), failure.failure_class, now_ns)
+            if growing is not None:
+                grown[decision.clip] = growing
+                _compare(growing, point, server)
+        for growing in grown.values():
+            growing.changed = True
             self._request(growing)
 
     def asked(self, point: str, window: Window, reason: str, now_ns: int, answer: Answer) -> None:
@@ -95,16 +107,39 @@ class Clips:
         if growing is None:
             answer({"error": "the clip could not be made: the recorder's output says why"})
             return
-        growing.window, growing.answer = window, answer
+        growing.answer = answer
         self._request(growing)
 
-    def keep_time(self, now_ns: int) -> bool:
-        """Close what has ended; whether a clip is about to be completed, so that counts are wanted."""
-        return bool(self._keeper.due(now_ns))
+    def keep_time(self, now_ns: int) -> None:
+        """Let the windows end that are over, and bring the manifests of the open clips up to date."""
+        self._keeper.due(now_ns)
+        for growing in self._growing.values():
+            if growing.changed and growing.told:
+                self._write(growing)
+
+    def kept_so_far(self, clip_bytes: Mapping[str, int], now_ns: int) -> None:
+        """The writer has kept so many bytes of the open clips; they end where the budget does."""
+        for clip_id, kept in clip_bytes.items():
+            if clip_id in self._growing:
+                self._growing[clip_id].bytes = kept
+        if sum(growing.bytes for growing in self._growing.values()) <= self._budget_bytes:
+            return
+        for growing in self._growing.values():
+            if growing.opened.window.end_ns > now_ns:
+                self._keeper.cut_short(growing.opened.number, now_ns)
+                text = f"the clip reached the budget of {self._budget_bytes:,} bytes: its window ends early"
+                growing.warnings.append(text)
+                self._tell("warning", growing.point, text=f"{growing.clip.path}: {text}")
+                self._request(growing)
 
     def counted(self, point: str, servers: tuple[ServerCounts, ...]) -> None:
         """What became of the connections to each server at a point."""
         self._servers[point] = servers
+
+    def all_counted(self) -> None:
+        """Every point's counts have come, or none will: complete the clips that waited for them."""
+        for growing in [g for g in self._growing.values() if g.ended_ns is not None]:
+            self._complete(growing)
 
     def part(self, message: Message) -> None:
         """The writer has kept so much of one point."""
@@ -121,7 +156,6 @@ class Clips:
             how=message["how"],
             interfaces=tuple(Interface(*interface) for interface in source["interfaces"]),
             filter=source["filter"],
-            comparisons=tuple(growing.comparisons.get(name, ())),
         )
 
     def frozen(self, clip_id: str, now_ns: int, *, ended: bool) -> None:
@@ -129,54 +163,46 @@ class Clips:
         growing = self._growing.get(clip_id)
         if growing is None:
             return
-        if ended:
-            now_ns = max(now_ns, growing.window.start_ns)
-            growing.window = replace(growing.window, end_ns=min(growing.window.end_ns, now_ns))
-        manifest = replace(
-            growing.clip.manifest,
-            window=growing.window,
-            state=COMPLETE if ended else OPEN,
-            triggers=tuple(growing.triggers),
-            parts=tuple(
-                replace(part, servers=self._servers.get(name, ())) for name, part in growing.parts.items()
-            ),
-        )
-        path = str(growing.clip.path)
-        try:
-            write_manifest(growing.clip.path, manifest)
-        except ClipError as error:
-            self._tell("warning", growing.point, text=str(error))
         if not growing.told:
             growing.told = True
             self.kept += 1
-            self._tell("clip", growing.point, path=path, reason=manifest.reason, state=manifest.state)
+            self._write(growing)
+            manifest = growing.clip.manifest
+            self._tell("clip", growing.point, path=str(growing.clip.path), reason=manifest.reason, state=OPEN)
         if ended:
-            del self._growing[clip_id]
-            self._tell(
-                "complete", growing.point, path=path, packets=sum(p.totals.packets for p in manifest.parts)
-            )
-            if growing.answer is not None:
-                growing.answer({"clip": path})
-            self._keep_budget(growing.point)
+            growing.ended_ns = max(now_ns, growing.opened.window.start_ns)
+            if not self._count():
+                self.all_counted()
 
     def request_again(self) -> None:
         """Ask a new writer for what the old one was asked."""
         for growing in self._growing.values():
-            self._request(growing)
+            if growing.ended_ns is None:
+                self._request(growing)
+
+    def _of_number(self, number: int) -> _Growing | None:
+        return next((g for g in self._growing.values() if g.opened.number == number), None)
 
     def _open(self, number: int, point: str, reason: str, label: str, now_ns: int) -> _Growing | None:
-        manifest = Manifest(id="", reason=reason, created_ns=now_ns, window=Window(now_ns, now_ns))
+        opened = next(clip for clip in self._keeper.open if clip.number == number)
+        manifest = Manifest(
+            id="",
+            reason=reason,
+            created_ns=now_ns,
+            window=opened.window,
+            triggers=tuple(opened.triggers),
+        )
         try:
             clip = self._store.create(manifest, label)
         except ClipError as error:
             self._tell("warning", point, text=str(error))
             return None
-        growing = _Growing(number, clip, point, manifest.window)
+        growing = _Growing(clip, point, opened)
         self._growing[clip.manifest.id] = growing
         return growing
 
     def _request(self, growing: _Growing) -> None:
-        window = growing.window
+        window = growing.opened.window
         comparisons: Mapping[str, Any] = {
             point: [(w.start_ns, w.end_ns) for w in windows] for point, windows in growing.comparisons.items()
         }
@@ -190,23 +216,65 @@ class Clips:
             }
         )
 
-    def _keep_budget(self, point: str) -> None:
+    def _complete(self, growing: _Growing) -> None:
+        del self._growing[growing.clip.manifest.id]
+        self._write(growing)
+        path = str(growing.clip.path)
+        packets = sum(part.totals.packets for part in growing.parts.values())
+        self._tell("complete", growing.point, path=path, packets=packets)
+        if growing.answer is not None:
+            growing.answer({"clip": path})
+        self._keep_budget(growing.point, newest=growing.clip.manifest.id)
+
+    def _write(self, growing: _Growing) -> None:
+        """Bring the manifest up to date: should the recorder die now, this is what is known of the clip."""
+        growing.changed = False
+        opened, ended_ns = growing.opened, growing.ended_ns
+        window = opened.window
+        if ended_ns is not None:
+            window = replace(window, end_ns=min(window.end_ns, ended_ns))
+        manifest = replace(
+            growing.clip.manifest,
+            window=window,
+            state=OPEN if ended_ns is None else COMPLETE,
+            triggers=tuple(opened.triggers),
+            parts=tuple(
+                replace(
+                    part,
+                    comparisons=tuple(growing.comparisons.get(name, ())),
+                    servers=self._servers.get(name, ()),
+                )
+                for name, part in growing.parts.items()
+            ),
+            warnings=(*growing.warnings, *_unlisted(opened)),
+        )
         try:
-            for gone in self._store.remove_over(self._budget_bytes):
+            write_manifest(growing.clip.path, manifest)
+        except ClipError as error:
+            self._tell("warning", growing.point, text=str(error))
+
+    def _keep_budget(self, point: str, newest: str) -> None:
+        try:
+            for gone in self._store.remove_over(self._budget_bytes, spared=newest):
                 self._tell("warning", point, text=f"the clips reached their budget: {gone.path} was removed")
         except ClipError as error:
             self._tell("warning", point, text=str(error))
 
 
-def _compare(growing: _Growing, point: str, server: ServerCounts | None) -> bool:
-    """Keep the last good connection to the server beside the window; whether that is new."""
+def _unlisted(opened: OpenClip) -> tuple[str, ...]:
+    if opened.failures <= len(opened.triggers):
+        return ()
+    return (f"of {opened.failures:,} failures in its window the first {len(opened.triggers)} are listed",)
+
+
+def _compare(growing: _Growing, point: str, server: ServerCounts | None) -> None:
+    """Keep the last good connection to the server beside the window, if it lies before that."""
     if server is None or server.last_good_start_ns is None or server.last_good_end_ns is None:
-        return False
+        return
     kept = growing.comparisons.setdefault(point, [])
     end_ns = min(server.last_good_end_ns, server.last_good_start_ns + _LONGEST_GOOD_NS)
     good = Window(server.last_good_start_ns - _GOOD_MARGIN_NS, end_ns + _GOOD_MARGIN_NS)
-    inside = growing.window.start_ns <= good.start_ns
+    inside = growing.opened.window.start_ns <= good.start_ns
     if inside or len(kept) >= _MOST_COMPARED or any(w.overlaps(good.start_ns, good.end_ns) for w in kept):
-        return False
+        return
     kept.append(good)
-    return True

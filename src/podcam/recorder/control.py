@@ -110,7 +110,7 @@ def ask_recorder(folder: Path, request: Message) -> Message | None:
         sock.settimeout(_ANSWER_SECONDS)
         try:
             _through_folder(folder, sock.connect)
-        except (FileNotFoundError, ConnectionRefusedError):
+        except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
             return None
         except PermissionError:
             raise RightsError(f"{folder}: not yours to ask: run as the user who records there") from None

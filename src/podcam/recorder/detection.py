@@ -8,22 +8,27 @@ import os
 import select
 import socket
 import time
+from collections import deque
+from collections.abc import Callable
 from dataclasses import asdict
 from ipaddress import ip_address
+from itertools import islice
 
-from podcam.capture import ControlReader, dropped
-from podcam.model.failure import ServerCounts
+from podcam.capture import ControlRing, dropped, read_answers
+from podcam.model.failure import Failure, ServerCounts
 from podcam.model.point import Endpoint
-from podcam.recorder.channel import Channel
+from podcam.recorder.channel import Channel, Message, Outbox
 from podcam.recorder.settings import Network
 from podcam.trigger import Detector, FollowedNames, Policy
 
 _NICENESS = 5
-_ROUND_SECONDS = 0.02
+_ROUND_SECONDS = 0.1
 """Packets that come within this time are read together: a wake-up costs more than a packet."""
 _MOST_PACKETS = 2048
 """Read from one socket per round, so that no point starves another."""
 _TICK_SECONDS = 1.0
+_MOST_UNTOLD = 1024
+_MOST_PER_MESSAGE = 100
 _MOST_SERVERS = 100
 """So many servers get into a manifest, those with the most failures first."""
 
@@ -47,14 +52,59 @@ class _Concerns:
 
 
 class _PointDetector:
-    """One point: its control socket and its detector."""
+    """One point: its control socket, the one that hears DNS answers if names are followed, its detector."""
 
-    def __init__(self, name: str, sock: socket.socket, detector: Detector) -> None:
+    def __init__(
+        self,
+        name: str,
+        control: socket.socket,
+        frames: int,
+        answers: socket.socket | None,
+        detector: Detector,
+    ) -> None:
         self.name = name
-        self.socket = sock
+        self.control = control
+        self.answers = answers
         self.detector = detector
+        self._ring = ControlRing(control, frames)
         self.lost = 0
-        self.told = (0, 0)
+        self.told = (0, 0, 0)
+        self._untold: deque[Message] = deque(maxlen=_MOST_UNTOLD)
+        """Failures that the supervisor has not been told of: it may be slow."""
+        self.forgone = 0
+        """Failures that it will not be told of, but for their number."""
+
+    def read(self) -> None:
+        """Feed the detector with what has come."""
+        for packets in self._ring.read(_MOST_PACKETS):
+            self.detector.feed_all(
+                packets.times_ns,
+                packets.lengths,
+                packets.frames,
+                packets.stride_bytes,
+                packets.offset_bytes,
+            )
+        if self.answers is not None:
+            for time_ns, packet in read_answers(self.answers, _MOST_PACKETS):
+                self.detector.feed(time_ns, packet)
+
+    def found(self, failures: list[Failure]) -> None:
+        """Keep these until they can be told."""
+        for failure in failures:
+            self.forgone += len(self._untold) == _MOST_UNTOLD
+            server = self.detector.counts_of(failure.server)
+            self._untold.append(
+                {"failure": asdict(failure), "server": None if server is None else asdict(server)}
+            )
+
+    def tell(self, tell: Callable[[Message], object]) -> None:
+        """Tell of them by a function that returns False when that has to wait."""
+        while self._untold:
+            some = list(islice(self._untold, _MOST_PER_MESSAGE))
+            if tell({"is": "failures", "point": self.name, "failures": some}) is False:
+                return
+            for _ in some:
+                self._untold.popleft()
 
 
 class Detection:
@@ -64,11 +114,12 @@ class Detection:
         self, channel: Channel, policy: Policy, networks: tuple[Network, ...], names: tuple[str, ...]
     ) -> None:
         self._channel = channel
+        self._outbox = Outbox(channel)
         self._policy = policy
         self._names = FollowedNames(names)
         self._concerns = _Concerns(networks, self._names, everything=not networks and not names)
-        self._reader = ControlReader()
-        self._points: dict[int, _PointDetector] = {}
+        self._points: list[_PointDetector] = []
+        self._by_descriptor: dict[int, _PointDetector] = {}
         self._epoll = select.epoll()
         self._epoll.register(channel.fileno(), select.EPOLLIN)
         self._tick_due = time.monotonic()
@@ -80,20 +131,26 @@ class Detection:
         while not self._stopping:
             ready = self._epoll.poll(max(0.0, self._tick_due - time.monotonic()))
             begun = time.monotonic()
-            points = [self._points[descriptor] for descriptor, _ in ready if descriptor in self._points]
+            points = {self._by_descriptor[fd] for fd, _ in ready if fd in self._by_descriptor}
             for point in points:
                 self._read(point)
-            if len(points) < len(ready):
+            if any(fd == self._channel.fileno() for fd, _ in ready):
                 self._obey_next()
             if begun >= self._tick_due:
                 self._keep_time()
             if points:
                 took = time.monotonic() - begun
                 time.sleep(max(_ROUND_SECONDS - took, took))
-        for point in self._points.values():
+        self._finish()
+
+    def _finish(self) -> None:
+        for point in self._points:
             self._read(point)
+            point.found(point.detector.finish(time.time_ns()))
+            point.tell(self._outbox.put)
         self._keep_time()
         self._tell_counts()
+        self._outbox.finish()
 
     def _obey_next(self) -> None:
         received = self._channel.receive()
@@ -103,13 +160,17 @@ class Detection:
         message, descriptors = received
         match message["do"]:
             case "add":
-                self._add(message["point"], socket.socket(fileno=descriptors[0]))
+                self._add(message, [socket.socket(fileno=descriptor) for descriptor in descriptors])
             case "learn":
-                if self._names.add(message["name"], message["addresses"], time.time_ns()):
-                    self._tell_addresses(message["name"])
+                learned = [
+                    self._names.add(name, addresses, time.time_ns())
+                    for name, addresses in message["names"].items()
+                ]
+                if any(learned):
+                    self._tell_addresses(time.time_ns())
             case "forget":
                 if self._names.forget(message["before_ns"]):
-                    self._tell_addresses(None)
+                    self._tell_addresses(time.time_ns())
             case "count":
                 self._tell_counts()
             case "stop":
@@ -117,63 +178,52 @@ class Detection:
             case unknown:
                 raise ValueError(f"a message that the detector does not know: {unknown}")
 
-    def _add(self, name: str, sock: socket.socket) -> None:
+    def _add(self, message: Message, sockets: list[socket.socket]) -> None:
+        control, answers = sockets[0], sockets[1] if len(sockets) > 1 else None
         detector = Detector(time.time_ns(), self._policy, concerns=self._concerns, on_dns=self._learn)
-        self._points[sock.fileno()] = _PointDetector(name, sock, detector)
-        self._epoll.register(sock.fileno(), select.EPOLLIN)
+        point = _PointDetector(message["point"], control, message["frames"], answers, detector)
+        self._points.append(point)
+        for sock in sockets:
+            self._by_descriptor[sock.fileno()] = point
+            self._epoll.register(sock.fileno(), select.EPOLLIN)
 
     def _read(self, point: _PointDetector) -> None:
-        feed = point.detector.feed
-        for time_ns, _hardware, _kind, _interface, packet in self._reader.read(point.socket, _MOST_PACKETS):
-            feed(time_ns, packet)
+        point.read()
         self._tick(point)
 
     def _tick(self, point: _PointDetector) -> None:
-        for failure in point.detector.tick(time.time_ns()):
-            server = point.detector.counts_of(failure.server)
-            self._channel.send(
-                {
-                    "is": "failure",
-                    "point": point.name,
-                    "failure": asdict(failure),
-                    "server": None if server is None else asdict(server),
-                }
-            )
+        point.found(point.detector.tick(time.time_ns()))
+        point.tell(self._outbox.offer)
 
     def _learn(self, time_ns: int, message: bytes) -> None:
-        new = self._names.learn(message, time_ns)
-        if new:
-            self._tell_addresses(self._names.name_of(next(iter(new))), time_ns)
+        if self._names.learn(message, time_ns):
+            self._tell_addresses(time_ns)
 
     def _keep_time(self) -> None:
         self._tick_due = time.monotonic() + _TICK_SECONDS
         news = {}
-        for point in self._points.values():
-            lost = dropped(point.socket)
+        for point in self._points:
+            lost = dropped(point.control)
             if lost:
                 point.lost += lost
                 point.detector.lost(time.time_ns())
             self._tick(point)
-            counted = (point.detector.connections, point.lost)
+            unlisted = point.detector.unlisted + point.forgone
+            counted = (point.detector.connections, unlisted, point.lost)
             if counted != point.told:
-                news[point.name] = point.told = counted
-        if news:
-            self._channel.send({"is": "status", "points": news})
+                news[point.name] = counted
+        if news and self._outbox.offer({"is": "status", "points": news}):
+            for point in self._points:
+                point.told = news.get(point.name, point.told)
 
-    def _tell_addresses(self, name: str | None, learned_ns: int | None = None) -> None:
-        self._channel.send(
-            {
-                "is": "addresses",
-                "name": name,
-                "addresses": sorted(self._names.addresses),
-                "learned_ns": learned_ns or time.time_ns(),
-            }
-        )
+    def _tell_addresses(self, learned_ns: int) -> None:
+        self._outbox.put({"is": "addresses", "names": self._names.by_name, "learned_ns": learned_ns})
 
     def _tell_counts(self) -> None:
-        for point in self._points.values():
+        for point in self._points:
             counts = map(asdict, _most_telling(point.detector.counts))
-            self._channel.send({"is": "counts", "point": point.name, "servers": list(counts)})
+            self._outbox.put({"is": "counts", "point": point.name, "servers": list(counts)})
+        self._outbox.put({"is": "counted"})
 
 
 def _most_telling(counts: list[ServerCounts]) -> list[ServerCounts]:

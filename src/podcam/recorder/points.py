@@ -2,9 +2,9 @@
 
 import os
 import socket
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ from podcam.capture import (
     Namespace,
     Network,
     Traffic,
+    answers_program,
     attach,
     control_program,
     find_namespace,
     hand_over,
+    open_answers_socket,
     open_control_socket,
     open_ring_socket,
     own_namespace,
@@ -29,6 +31,8 @@ from podcam.recorder.settings import TrafficSettings
 from podcam.recorder.write_budget import CUT_PAYLOAD_BYTES, CUT_SNAPLEN
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_MOST_LEARNED = 256
+"""Addresses of which is told when they were learnt, the last ones: the header of every segment tells it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,13 @@ class WatchedPoint:
     It keeps a copy of the sockets that the writer and the detector read: so it can swap their filters, and
     the kernel's ring survives the death of the writer.
 
+    Args:
+        namespace: where.
+        traffic: which packets.
+        addresses: the hosts that the filter lets pass, if it filters by hosts.
+        shape: of the kernel's ring.
+        control_frames: how many control packets wait at most to be read by the detector; 0 without one.
+
     Raises:
         RightsError, CaptureError, UsageError: the sockets cannot be opened, or the filter is wrong.
     """
@@ -75,37 +86,37 @@ class WatchedPoint:
         self,
         namespace: Namespace,
         traffic: TrafficSettings,
-        addresses: frozenset[Network],
+        hosts: frozenset[Network],
         shape: Geometry,
-        *,
-        detecting: bool,
+        control_frames: int,
     ) -> None:
         self.name = namespace.name
         self.base = self.shape = shape
         self.cut = False
-        self.learned: tuple[Learned, ...] = ()
         self.resizing: socket.socket | None = None
         """The ring socket that will be closed once the writer has read it to its end."""
         self._namespace = namespace
         self._settings = traffic
-        self._addresses = addresses
-        self._follows_dns = bool(traffic.names)
+        self._hosts = hosts
+        self._learned: tuple[Learned, ...] = ()
         self.links = LinkWatch(namespace)
         self._check_interfaces()
         wanted = self._traffic()
         self.ring = open_ring_socket(namespace, shape, recording_program(wanted))
-        self.control = (
-            open_control_socket(namespace, control_program(self._control_traffic(), dns=self._follows_dns))
-            if detecting
-            else None
-        )
+        self.control_frames = control_frames
+        self.control = self.answers = None
+        if control_frames:
+            program = control_program(self._control_traffic())
+            self.control = open_control_socket(namespace, program, control_frames)
+        if traffic.names:
+            self.answers = open_answers_socket(namespace, answers_program(wanted))
 
     def filter(self) -> Mapping[str, Any]:
         """What the filter lets pass, for events, segments and clips."""
         settings = self._settings
         return {
             "interfaces": list(settings.interfaces),
-            "hosts": sorted(map(str, self._addresses)) if self._filters_hosts else [],
+            "hosts": sorted(map(str, self._hosts)) if self._filters_hosts else [],
             "names": list(settings.names),
             "ports": list(settings.ports),
             "follows_names": settings.filter_follows_names,
@@ -115,7 +126,7 @@ class WatchedPoint:
             "cut_by_write_budget": self.cut,
             "learned": [
                 {"name": a.name, "address": a.address, "learned_ns": a.learned_ns, "swapped_ns": a.swapped_ns}
-                for a in self.learned
+                for a in self._learned
             ],
         }
 
@@ -131,24 +142,46 @@ class WatchedPoint:
             "filter": dict(self.filter()),
         }
 
-    def follow(self, addresses: frozenset[Network]) -> None:
-        """Let the filter hold these hosts from now on.
+    def follow(
+        self, hosts: frozenset[Network], names: Mapping[str, str], learned_ns: Mapping[str, int]
+    ) -> bool:
+        """Let the filter hold these hosts from now on; whether that changed it.
+
+        Args:
+            hosts: all of them.
+            names: by address, the name that has it.
+            learned_ns: by address, when it was learnt.
 
         Raises:
             CaptureError: the kernel takes no filter that long; the old one stays.
         """
-        before, self._addresses = self._addresses, addresses
+        before, self._hosts = self._hosts, hosts
+        if hosts == before:
+            return False
         try:
             self.refilter()
         except CaptureError:
-            self._addresses = before
+            self._hosts = before
+            self.refilter()
             raise
+        swapped_ns = time.time_ns()
+        added = {str(host.network_address) for host in hosts - before}
+        kept = [learned for learned in self._learned if learned.address in names]
+        kept += [
+            Learned(name, address, learned_ns[address], swapped_ns)
+            for address, name in sorted(names.items())
+            if address in added
+        ]
+        self._learned = tuple(kept[-_MOST_LEARNED:])
+        return True
 
     def refilter(self) -> None:
         """Attach the filters anew, after the interfaces, the hosts or the cut have changed. Loses nothing."""
         attach(self.ring, recording_program(self._traffic()))
         if self.control is not None:
-            attach(self.control, control_program(self._control_traffic(), dns=self._follows_dns))
+            attach(self.control, control_program(self._control_traffic()))
+        if self.answers is not None:
+            attach(self.answers, answers_program(self._traffic()))
 
     def open_successor(self, shape: Geometry) -> socket.socket:
         """Open a ring of another shape, to which all packets go from now on.
@@ -174,8 +207,9 @@ class WatchedPoint:
         self.resized()
         self.ring.close()
         self.links.close()
-        if self.control is not None:
-            self.control.close()
+        for sock in (self.control, self.answers):
+            if sock is not None:
+                sock.close()
 
     @property
     def _filters_hosts(self) -> bool:
@@ -191,7 +225,7 @@ class WatchedPoint:
             payload = CUT_PAYLOAD_BYTES if payload is None else min(payload, CUT_PAYLOAD_BYTES)
             snaplen = min(snaplen, CUT_SNAPLEN)
         return Traffic(
-            hosts=tuple(self._addresses) if self._filters_hosts else None,
+            hosts=tuple(self._hosts) if self._filters_hosts else None,
             ports=settings.ports or None,
             interfaces=self._indexes(),
             expression=settings.expression,
@@ -214,8 +248,3 @@ class WatchedPoint:
             if name not in known:
                 there = ", ".join(sorted(known)) or "none"
                 raise UsageError(f"there is no interface {name} in {self.name}: there are {there}, and any")
-
-
-def networks_of(addresses: Iterable[str]) -> frozenset[Network]:
-    """Addresses as networks of one host each."""
-    return frozenset(ip_network(address) for address in addresses)

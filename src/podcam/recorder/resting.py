@@ -1,15 +1,15 @@
 """What is done to a recorder's folder while no recorder runs there: clips by hand, and clips left open."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from podcam.clip import COMPLETE, OPEN, Clip, ClipPart, ClipStore, Manifest, write_manifest
-from podcam.errors import ClipError
+from podcam.errors import ClipError, SegmentError
 from podcam.model.point import Window
 from podcam.recorder.folder import RecorderFolder
-from podcam.ring import FrozenPart, SegmentReader, freeze, segments_in
+from podcam.ring import SegmentHeader, SegmentReader, freeze, read_totals, segments_in
 
 
 def clip_at_rest(folder: RecorderFolder, last_ns: int, reason: str) -> Clip:
@@ -30,14 +30,21 @@ def clip_at_rest(folder: RecorderFolder, last_ns: int, reason: str) -> Clip:
     return _complete(folder, ClipStore(folder.clips).create(manifest, "asked"))
 
 
-def complete_left_open(folder: RecorderFolder) -> list[Clip]:
+def complete_left_open(folder: RecorderFolder, warn: Callable[[str], None]) -> None:
     """Complete the clips whose recorder died before they were, with what the rings still hold."""
-    left = [clip for clip in ClipStore(folder.clips).clips() if clip.manifest.state == OPEN]
-    warning = "the recorder ended before this clip was complete: its end may be missing"
-    return [
-        _complete(folder, replace(clip, manifest=replace(clip.manifest, warnings=(warning,))))
-        for clip in left
-    ]
+    why = "the recorder ended before this clip was complete: its end may be missing"
+    for clip in ClipStore(folder.clips).clips():
+        manifest = clip.manifest
+        if manifest.state != OPEN:
+            continue
+        window = replace(manifest.window, end_ns=min(manifest.window.end_ns, time.time_ns()))
+        left = replace(manifest, window=window, warnings=(*manifest.warnings, why))
+        try:
+            _complete(folder, replace(clip, manifest=left))
+        except (ClipError, SegmentError) as error:
+            warn(f"the last recorder left {clip.path} open, and it cannot be completed: {error}")
+        else:
+            warn(f"the last recorder left {clip.path} open: completed as far as it goes")
 
 
 def _complete(folder: RecorderFolder, clip: Clip) -> Clip:
@@ -53,17 +60,14 @@ def _parts(rings: Iterable[Path], clip: Clip) -> Iterable[ClipPart]:
         known = before.get(ring.name)
         windows = clip.manifest.windows_of(known) if known else (clip.manifest.window,)
         frozen = freeze(ring, clip.path / ring.name, windows)
-        names = sorted({*frozen.segments, *(known.segments if known else ())})
-        readers = [SegmentReader(clip.path / ring.name / name) for name in names]
-        header = next((reader.header for reader in readers if reader.header), None)
+        header = next(filter(None, map(_header, segments_in(frozen.folder))), None)
         if header is None:
             continue
-        segments = {reader.path.name: reader.totals() for reader in readers}
         yield ClipPart(
             point=header.source.point,
             folder=ring.name,
-            segments=tuple(names),
-            totals=FrozenPart(frozen.folder, segments).totals,
+            segments=tuple(frozen.segments),
+            totals=frozen.totals,
             how=frozen.how,
             interfaces=header.source.interfaces,
             filter=header.source.filter,
@@ -72,9 +76,16 @@ def _parts(rings: Iterable[Path], clip: Clip) -> Iterable[ClipPart]:
         )
 
 
+def _header(segment: Path) -> SegmentHeader | None:
+    try:
+        return SegmentReader(segment).header
+    except SegmentError:
+        return None
+
+
 def _last_ns(ring: Path) -> int:
     for path in reversed(segments_in(ring)):
-        last_ns = SegmentReader(path).totals().last_ns
+        last_ns = read_totals(path).last_ns
         if last_ns is not None:
             return last_ns
     return 0

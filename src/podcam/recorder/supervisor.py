@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple
 from typing import Any
 
-from podcam.capture import geometry_for
+from podcam.capture import control_frames_for, geometry_for
 from podcam.clip import ClipStore
-from podcam.errors import CaptureError, PodcamError
-from podcam.model.failure import counts_from_json, failure_from_json
+from podcam.errors import PodcamError
+from podcam.model.failure import Failure, counts_from_json, failure_from_json
 from podcam.model.point import Window
 from podcam.recorder.channel import Message
 from podcam.recorder.clips import Clips
@@ -24,11 +24,13 @@ from podcam.recorder.command import Command, check_command
 from podcam.recorder.control import ControlConnection, ControlServer
 from podcam.recorder.detection import Detection
 from podcam.recorder.folder import RecorderFolder
+from podcam.recorder.following import Following
 from podcam.recorder.names import BackgroundLookup, resolve
-from podcam.recorder.points import Learned, WatchedPoint, find_namespaces, networks_of
+from podcam.recorder.points import WatchedPoint, find_namespaces
 from podcam.recorder.process import Child
 from podcam.recorder.resting import complete_left_open
 from podcam.recorder.settings import SECOND_NS, RecorderSettings
+from podcam.recorder.tally import Tally
 from podcam.recorder.write_budget import WriteBudget
 from podcam.recorder.writer import Writer
 from podcam.trigger import Keeper, Policy
@@ -58,19 +60,11 @@ class Recorder:
         self._folder = RecorderFolder(settings.folder)
         self._selector = selectors.DefaultSelector()
         self._points: dict[str, WatchedPoint] = {}
-        self._written: dict[str, tuple[int, int, int, int, int, int | None]] = {}
-        """By point: packets, bytes, drops and freezes since the writer began; the ring and its oldest."""
-        self._earlier: dict[str, tuple[int, int, int, int]] = {}
-        """What writers before this one had counted when they were last heard of."""
-        self._connections: dict[str, int] = {}
-        self._failures: dict[str, int] = {}
-        self._not_seen: dict[str, int] = {}
-        self._resolved: dict[str, frozenset[str]] = {}
-        self._addresses: frozenset[str] = frozenset()
-        """Of all followed names, those included that they had before: their packets are in the ring."""
-        self._deaths: list[float] = []
+        self._tallies: dict[str, Tally] = {}
+        self._deaths: dict[str, list[float]] = {"writer": [], "detector": []}
         self._why_failed = ""
         self._stopping = False
+        self._time_due = 0.0
         self._running: set[str] = set()
         self._budget = (
             WriteBudget(settings.write_bytes_per_second) if settings.write_bytes_per_second else None
@@ -82,6 +76,7 @@ class Recorder:
             Keeper(before_ns=settings.trigger.before_ns, after_ns=settings.trigger.after_ns),
             source=lambda point: self._points[point].source(),
             freeze=self._freeze,
+            count=self._ask_counts,
             tell=self._tell,
         )
 
@@ -115,35 +110,41 @@ class Recorder:
         namespaces = find_namespaces(settings.namespaces)
         shape = geometry_for(settings.kernel_memory_bytes, len(namespaces))
         settings.check(shape.block_bytes)
-        self._resolved = {name: resolve(name) for name in settings.traffic.names}
-        self._addresses = frozenset().union(*self._resolved.values())
+        frames = control_frames_for(len(namespaces)) if self._detecting else 0
+        look_up = functools.partial(resolve, namespaces=namespaces)
+        self._following = Following(
+            settings.traffic,
+            {name: look_up(name) for name in settings.traffic.names},
+            time.time_ns(),
+            warn=lambda point, text: self._tell("warning", point, text=text),
+        )
         for namespace in namespaces:
-            point = WatchedPoint(namespace, settings.traffic, self._hosts(), shape, detecting=self._detecting)
+            point = WatchedPoint(
+                namespace, settings.traffic, self._following.hosts, shape, control_frames=frames
+            )
             self._points[point.name] = point
+            self._tallies[point.name] = Tally()
         self._folder.create()
         self._lock = self._folder.lock()
-        for clip in complete_left_open(self._folder):
-            self._tell(
-                "warning", None, text=f"the last recorder left {clip.path} open: completed as far as it goes"
-            )
+        complete_left_open(self._folder, lambda text: self._tell("warning", None, text=text))
         self._listen_for_signals()
         self._start_writer(gap=None)
         if self._detecting:
             self._start_detector()
         self._await_points()
+        self._control = ControlServer(self._folder.path)
+        self._selector.register(self._control, selectors.EVENT_READ, self._accept)
         for point in self._points.values():
             self._selector.register(
                 point.links, selectors.EVENT_READ, functools.partial(self._links_changed, point)
             )
-            self._tell("started", point.name, **self._description(point))
+            self._tell("started", point.name, **self._started(point))
             self._tell("filter", point.name, **point.filter())
-        self._lookup = BackgroundLookup()
+        self._lookup = BackgroundLookup(look_up)
         self._looked_up_seconds = time.monotonic()
         self._selector.register(self._lookup, selectors.EVENT_READ, self._looked_up)
-        self._control = ControlServer(self._folder.path)
-        self._selector.register(self._control, selectors.EVENT_READ, self._accept)
 
-    def _description(self, point: WatchedPoint) -> Event:
+    def _started(self, point: WatchedPoint) -> Event:
         ring = self._settings.ring
         return {
             "dir": str(self._folder.path),
@@ -184,11 +185,14 @@ class Recorder:
         self._detector = self._begin(
             "detector", lambda channel: Detection(channel, policy, networks, names).run(), self._detector_says
         )
-        for name, addresses in self._resolved.items():
-            self._detector.channel.send({"do": "learn", "name": name, "addresses": sorted(addresses)})
+        self._detector.channel.send({"do": "learn", "names": self._following.names})
         for point in self._points.values():
             if point.control is not None:
-                self._detector.channel.send({"do": "add", "point": point.name}, [point.control.fileno()])
+                sockets = [point.control] if point.answers is None else [point.control, point.answers]
+                self._detector.channel.send(
+                    {"do": "add", "point": point.name, "frames": point.control_frames},
+                    [sock.fileno() for sock in sockets],
+                )
 
     def _begin(self, name: str, main: Callable[[Any], None], says: Callable[[Message], None]) -> Child:
         child = Child(name, main)
@@ -202,7 +206,7 @@ class Recorder:
     def _await_points(self) -> None:
         """Until the writer has opened every ring."""
         deadline = time.monotonic() + _START_SECONDS
-        while len(self._written) < len(self._points):
+        while not all(tally.recording for tally in self._tallies.values()):
             if time.monotonic() > deadline:
                 raise PodcamError("the writer did not start in time: is the machine or its disk overloaded?")
             self._handle_events(0.5)
@@ -227,9 +231,12 @@ class Recorder:
             key.data()
 
     def _keep_time(self) -> None:
-        if self._clips.keep_time(time.time_ns()):
-            self._ask_counts()
-        names, now = self._settings.traffic.names, time.monotonic()
+        now = time.monotonic()
+        if now < self._time_due:
+            return
+        self._time_due = now + _TIME_SECONDS
+        self._clips.keep_time(time.time_ns())
+        names = self._settings.traffic.names
         if names and now - self._looked_up_seconds > _LOOKUP_SECONDS:
             self._looked_up_seconds = now
             self._lookup.start(names)
@@ -258,32 +265,48 @@ class Recorder:
         if self._stopping:
             return
         why = self._why_failed or (f"killed by signal {-code}" if code and code < 0 else f"exit code {code}")
+        self._why_failed = ""
         now = time.monotonic()
-        self._deaths = [death for death in self._deaths if now - death < _DEATHS_SECONDS] + [now]
-        if len(self._deaths) > _MOST_DEATHS:
-            raise PodcamError(f"the {child.name} ended again and again ({why}): recording cannot go on")
-        self._tell("warning", None, text=f"the {child.name} ended ({why}) and was started again")
+        deaths = [death for death in self._deaths[child.name] if now - death < _DEATHS_SECONDS] + [now]
+        self._deaths[child.name] = deaths
+        again = len(deaths) <= _MOST_DEATHS
         if child.name == "writer":
-            self._why_failed = ""
-            self._earlier = {name: self._counted(name) for name in self._points}
-            self._written.clear()
-            for point in self._points.values():
-                point.resized()
-            self._start_writer(gap=f"the writer ended: {why}")
-            self._clips.request_again()
+            if not again:
+                raise PodcamError(f"the writer ended again and again ({why}): recording cannot go on")
+            self._replace_writer(why)
         else:
+            self._replace_detector(why, again=again)
+
+    def _replace_writer(self, why: str) -> None:
+        self._tell("warning", None, text=f"the writer ended ({why}) and was started again")
+        for point in self._points.values():
+            point.resized()
+            self._tallies[point.name].begin_writing_anew()
+        self._start_writer(gap=f"the writer ended: {why}")
+        self._clips.request_again()
+
+    def _replace_detector(self, why: str, *, again: bool) -> None:
+        for tally in self._tallies.values():
+            tally.begin_detecting_anew()
+        if again:
+            self._tell("warning", None, text=f"the detector ended ({why}) and was started again")
             self._start_detector()
+        else:
+            text = f"the detector ended again and again ({why}): recording goes on, but failures are not seen"
+            self._tell("warning", None, text=text)
+        self._clips.all_counted()
 
     def _writer_says(self, message: Message) -> None:
         match message["is"]:
             case "added":
-                self._written.setdefault(message["point"], (0, 0, 0, 0, 0, None))
+                self._tallies[message["point"]].recording = True
             case "refused":
                 error = PodcamError(message["why"])
                 error.exit_code = message["code"]
                 raise error
             case "status":
                 self._take_status(message["points"])
+                self._clips.kept_so_far(message["clips"], time.time_ns())
             case "filling" | "quiet" as wish:
                 self._resize(self._points[message["point"]], grow=wish == "filling")
             case "replaced":
@@ -301,17 +324,18 @@ class Recorder:
 
     def _detector_says(self, message: Message) -> None:
         match message["is"]:
-            case "failure":
-                self._failed(message)
+            case "failures":
+                self._failed(message["point"], message["failures"])
             case "status":
-                for point, (connections, not_seen) in message["points"].items():
-                    self._connections[point] = connections
-                    self._not_seen[point] = not_seen
+                for point, values in message["points"].items():
+                    self._tallies[point].detected(values)
             case "counts":
                 servers = tuple(map(counts_from_json, message["servers"]))
                 self._clips.counted(message["point"], servers)
+            case "counted":
+                self._clips.all_counted()
             case "addresses":
-                self._names_moved(message["name"], frozenset(message["addresses"]), message["learned_ns"])
+                self._names_moved(message["names"], message["learned_ns"])
             case unknown:
                 raise ValueError(f"a message that the supervisor does not know: {unknown}")
 
@@ -321,62 +345,38 @@ class Recorder:
         self._observe([_event(event, point, fields)])
 
     def _take_status(self, points: dict[str, list[Any]]) -> None:
-        before = self._written
-        self._written = before | {name: tuple(values) for name, values in points.items() if name in before}
+        written = {name: self._tallies[name].wrote(values) for name, values in points.items()}
         if not self._stopping:
-            self._observe([_event("status", name, self._totals(name)) for name in self._written])
-            self._keep_write_budget({name: v[1] - before[name][1] for name, v in self._written.items()})
+            recorded = [name for name, tally in self._tallies.items() if tally.recording]
+            self._observe([_event("status", name, self._totals(name)) for name in recorded])
+            self._keep_write_budget({name: written.get(name, 0) for name in recorded})
 
     def _totals(self, name: str) -> Event:
-        packets, written_bytes, dropped, freezes = self._counted(name)
-        ring_bytes, oldest_ns = self._written[name][4:]
-        return {
-            "packets": packets,
-            "bytes": written_bytes,
-            "dropped": dropped,
-            "freezes": freezes,
-            "ring_bytes": ring_bytes,
-            "oldest_ns": oldest_ns,
-            "connections": self._connections.get(name, 0) if self._detecting else None,
-            "failures": self._failures.get(name, 0) if self._detecting else None,
-            "control_dropped": self._not_seen.get(name, 0) if self._detecting else None,
-            "clips": self._clips.kept,
-        }
+        totals = self._tallies[name].totals(detecting=self._detecting)
+        return {**totals, "clips": self._clips.kept}
 
-    def _counted(self, name: str) -> tuple[int, int, int, int]:
-        earlier, now = self._earlier.get(name, (0, 0, 0, 0)), self._written.get(name, (0, 0, 0, 0, 0, None))
-        return earlier[0] + now[0], earlier[1] + now[1], earlier[2] + now[2], earlier[3] + now[3]
-
-    def _failed(self, message: Message) -> None:
-        name, failure = message["point"], failure_from_json(message["failure"])
-        self._failures[name] = self._failures.get(name, 0) + 1
-        self._tell(
-            "failure",
-            name,
-            failure_class=failure.failure_class,
-            client={"ip": failure.client.ip, "port": failure.client.port},
-            server={"ip": failure.server.ip, "port": failure.server.port},
-            by=failure.by,
-            start_ns=failure.start_ns,
-            failed_ns=failure.time_ns,
-            client_bytes=failure.client_bytes,
-            client_acked=failure.client_acked,
-            server_bytes=failure.server_bytes,
-            server_acked=failure.server_acked,
-            text=failure.sentence(),
-        )
-        server = counts_from_json(message["server"]) if message["server"] else None
-        self._ask_counts()
-        self._clips.failed(name, failure, server, time.time_ns())
+    def _failed(self, point: str, found: Sequence[Message]) -> None:
+        failures = [
+            (
+                failure_from_json(message["failure"]),
+                counts_from_json(message["server"]) if message["server"] else None,
+            )
+            for message in found
+        ]
+        self._tallies[point].failures += len(failures)
+        self._observe([_event("failure", point, _description(failure)) for failure, _ in failures])
+        self._clips.failed(point, failures, time.time_ns())
 
     # --- clips ---
 
     def _freeze(self, request: Message) -> None:
         self._writer.channel.send(request)
 
-    def _ask_counts(self) -> None:
-        if self._detecting and "detector" in self._running:
-            self._detector.channel.send({"do": "count"})
+    def _ask_counts(self) -> bool:
+        """Whether the detector is there to tell what became of the connections to each server."""
+        if "detector" not in self._running or self._stopping:
+            return False
+        return self._detector.channel.send({"do": "count"})
 
     def _accept(self) -> None:
         connection = self._control.accept()
@@ -403,7 +403,6 @@ class Recorder:
             case {"verb": "clip", "last_ns": int(last_ns), "reason": str(reason)}:
                 now_ns = time.time_ns()
                 point = next(iter(self._points))
-                self._ask_counts()
                 self._clips.asked(point, Window(now_ns - last_ns, now_ns), reason, now_ns, answer)
             case _:
                 answer({"error": "the recorder does not know this request: is it of another version?"})
@@ -453,7 +452,7 @@ class Recorder:
         seconds, self._measured_seconds = now - self._measured_seconds, now
         if self._budget is None or seconds <= 0:
             return
-        cut, restored = self._budget.measured(written, seconds, time.time_ns())
+        cut, restored = self._budget.measured(written, seconds, time.monotonic_ns())
         for name in cut | restored:
             point = self._points[name]
             point.cut = name in cut
@@ -471,39 +470,24 @@ class Recorder:
                 text=f"within the write budget again: whole packets of {', '.join(sorted(restored))}",
             )
 
-    def _hosts(self) -> frozenset[Any]:
-        return frozenset(self._settings.traffic.networks) | networks_of(self._addresses)
-
     def _looked_up(self) -> None:
-        for name, addresses in self._lookup.take():
-            if self._detecting:
-                message = {"do": "learn", "name": name, "addresses": sorted(addresses)}
-                self._detector.channel.send(message)
+        found = self._lookup.take()
+        if found and "detector" in self._running:
+            names = {name: sorted(addresses) for name, addresses in found.items()}
+            self._detector.channel.send({"do": "learn", "names": names})
 
-    def _names_moved(self, name: str | None, addresses: frozenset[str], learned_ns: int) -> None:
-        new = addresses - self._addresses
-        self._addresses = addresses
+    def _names_moved(self, names: dict[str, list[str]], learned_ns: int) -> None:
         self._looked_up_seconds = time.monotonic()
-        if not self._settings.traffic.filter_follows_names:
-            return
-        for point in self._points.values():
-            try:
-                point.follow(self._hosts())
-            except CaptureError as error:
-                self._tell("warning", point.name, text=f"{error}: the filter stays as it was")
-                self._forget_addresses()
-                continue
-            swapped_ns = time.time_ns()
-            if name is not None:
-                point.learned += tuple(
-                    Learned(name, address, learned_ns, swapped_ns) for address in sorted(new)
-                )
+        swapped, behind = self._following.moved(names, learned_ns, self._points.values())
+        for point in swapped:
             self._note_source(point)
+        if behind:
+            self._forget_addresses()
 
     def _forget_addresses(self) -> None:
         """Let the detector drop the addresses whose packets no ring holds any more."""
-        oldest = [values[5] for values in self._written.values() if values[5] is not None]
-        if oldest:
+        oldest = [tally.oldest_ns for tally in self._tallies.values() if tally.oldest_ns is not None]
+        if oldest and "detector" in self._running:
             self._detector.channel.send({"do": "forget", "before_ns": min(oldest)})
 
     # --- stop ---
@@ -519,7 +503,7 @@ class Recorder:
             while name in self._running and time.monotonic() < deadline:
                 self._handle_events(0.5)
         for point in self._points.values():
-            if point.name in self._written:
+            if self._tallies[point.name].recording:
                 self._tell("stopped", point.name, **self._totals(point.name))
             point.close()
         if hasattr(self, "_control"):
@@ -528,3 +512,19 @@ class Recorder:
 
 def _event(event: str, point: str | None, fields: Mapping[str, Any]) -> Event:
     return {"event": event, "time_ns": time.time_ns(), "point": point, **fields}
+
+
+def _description(failure: Failure) -> Event:
+    return {
+        "failure_class": failure.failure_class,
+        "client": {"ip": failure.client.ip, "port": failure.client.port},
+        "server": {"ip": failure.server.ip, "port": failure.server.port},
+        "by": failure.by,
+        "start_ns": failure.start_ns,
+        "failed_ns": failure.time_ns,
+        "client_bytes": failure.client_bytes,
+        "client_acked": failure.client_acked,
+        "server_bytes": failure.server_bytes,
+        "server_acked": failure.server_acked,
+        "text": failure.sentence(),
+    }

@@ -10,7 +10,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import assert_never
@@ -18,7 +18,7 @@ from typing import assert_never
 from podcam.capture import Geometry, MappedRing
 from podcam.errors import PodcamError, SegmentError
 from podcam.model.point import Interface, Point, Window
-from podcam.recorder.channel import Channel, Message
+from podcam.recorder.channel import Channel, Message, Outbox
 from podcam.recorder.settings import SECOND_NS
 from podcam.ring import (
     FLAG_PAYLOAD_CUT,
@@ -70,6 +70,11 @@ class _PointWriter:
     @property
     def retire_seconds(self) -> float:
         return self._kernel.shape.retire_ms / 1000
+
+    def counts(self) -> list[int | None]:
+        """Packets, bytes, drops, freezes, the ring's bytes and its oldest time: see `tally.py`."""
+        ring = self.ring
+        return [ring.packets, self.bytes, ring.dropped, self.freezes, ring.bytes, ring.oldest_ns]
 
     def drain(self) -> bool:
         """Write every block that is ready; whether there was one."""
@@ -161,6 +166,7 @@ class Writer:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
+        self._outbox = Outbox(channel)
         self._points: dict[str, _PointWriter] = {}
         self._by_descriptor: dict[int, _PointWriter] = {}
         self._clips: dict[str, _OpenClip] = {}
@@ -224,7 +230,7 @@ class Writer:
             point = _PointWriter(message["point"], sock, Geometry(*message["shape"]), ring)
         except PodcamError as error:
             sock.close()
-            self._tell(
+            self._outbox.put(
                 {"is": "refused", "point": message["point"], "why": str(error), "code": error.exit_code}
             )
             return
@@ -233,7 +239,7 @@ class Writer:
         self._points[point.name] = point
         self._news.add(point.name)
         self._listen_to(point)
-        self._tell({"is": "added", "point": point.name})
+        self._outbox.put({"is": "added", "point": point.name})
 
     def _replace(self, message: Message, sock: socket.socket) -> None:
         point = self._points[message["point"]]
@@ -241,7 +247,7 @@ class Writer:
         del self._by_descriptor[point.fileno()]
         point.replace(sock, Geometry(*message["shape"]))
         self._listen_to(point)
-        self._tell({"is": "replaced", "point": point.name})
+        self._outbox.put({"is": "replaced", "point": point.name})
 
     def _change_source(self, message: Message) -> None:
         point = self._points[message["point"]]
@@ -259,10 +265,10 @@ class Writer:
         try:
             point.drain()
         except SegmentError as error:
-            self._tell({"is": "failed", "why": str(error)})
+            self._outbox.put({"is": "failed", "why": str(error)})
             raise
         if point.filling and not asked:
-            self._tell({"is": "filling", "point": point.name})
+            self._outbox.put({"is": "filling", "point": point.name})
 
     def _freeze(self, message: Message) -> None:
         """Begin a clip, or widen the one that is open."""
@@ -278,6 +284,14 @@ class Writer:
         clip.ends = ends
         if clip.begun:
             clip.due = ends
+            for name, windows in clip.windows.items():
+                self._widen(clip, self._points[name], windows)
+
+    def _widen(self, clip: _OpenClip, point: _PointWriter, windows: tuple[Window, ...]) -> None:
+        try:
+            point.ring.widen(clip.folder / point.ring.folder.name, windows)
+        except PodcamError as error:
+            self._outbox.put({"is": "warning", "point": point.name, "text": str(error)})
 
     def _keep_time(self) -> None:
         now = time.monotonic()
@@ -285,7 +299,7 @@ class Writer:
             self._act_on(clip, ended=clip.ends <= now)
         if self._status_due <= now:
             self._status_due = now + _STATUS_SECONDS
-            self._tell_status(now)
+            self._tell_status(now, self._outbox.offer)
         if self._sync_due <= now:
             self._sync_due = now + _SYNC_SECONDS
             self._syncer.sync(
@@ -298,7 +312,7 @@ class Writer:
         clip.begun, clip.due = True, clip.ends
         if ended:
             del self._clips[clip.id]
-        self._tell({"is": "frozen", "clip": clip.id, "ended": ended})
+        self._outbox.put({"is": "frozen", "clip": clip.id, "ended": ended})
 
     def _freeze_point(
         self, clip: _OpenClip, point: _PointWriter, windows: tuple[Window, ...], *, ended: bool
@@ -311,34 +325,36 @@ class Writer:
             if ended:
                 part = point.ring.release(into, time.time_ns())
         except PodcamError as error:
-            self._tell({"is": "warning", "point": point.name, "text": str(error)})
+            self._outbox.put({"is": "warning", "point": point.name, "text": str(error)})
             return
-        self._tell({"is": "part", "clip": clip.id, "point": point.name, **_part(part)})
+        self._outbox.put({"is": "part", "clip": clip.id, "point": point.name, **_part(part)})
 
-    def _tell_status(self, now: float) -> None:
-        points = {}
+    def _tell_status(self, now: float, tell: Callable[[Message], object]) -> None:
+        """Tell what is new, by a function that returns False when the supervisor is not ready to hear it."""
+        told = [point for point in self._points.values() if point.name in self._news]
+        status = {
+            "is": "status",
+            "points": {point.name: point.counts() for point in told},
+            "clips": {clip.id: self._kept_bytes(clip) for clip in self._clips.values()},
+        }
+        if tell(status) is False:
+            return
+        self._news.clear()
+        for point in told:
+            point.filling = False
+            for notice in point.ring.take_notices():
+                self._outbox.put({"is": "warning", "point": point.name, "text": _spell(notice)})
         for point in self._points.values():
             if now - point.busy_seconds > _QUIET_SECONDS:
-                self._tell({"is": "quiet", "point": point.name})
                 point.busy_seconds = now
-            if point.name not in self._news:
-                continue
-            point.filling = False
-            ring = point.ring
-            points[point.name] = [
-                ring.packets,
-                point.bytes,
-                ring.dropped,
-                point.freezes,
-                ring.bytes,
-                ring.oldest_ns,
-            ]
-            for notice in ring.take_notices():
-                self._tell({"is": "warning", "point": point.name, "text": _spell(notice)})
-        self._news.clear()
-        self._tell({"is": "status", "points": points})
+                self._outbox.put({"is": "quiet", "point": point.name})
         while not self._syncer.failed.empty():
-            self._tell({"is": "warning", "point": None, "text": self._syncer.failed.get()})
+            self._outbox.put({"is": "warning", "point": None, "text": self._syncer.failed.get()})
+
+    def _kept_bytes(self, clip: _OpenClip) -> int:
+        return sum(
+            point.ring.frozen_bytes(clip.folder / point.ring.folder.name) for point in self._points.values()
+        )
 
     def _finish(self) -> None:
         """Write what the kernel still holds, which takes one block timeout, and close everything."""
@@ -353,10 +369,8 @@ class Writer:
             self._drain(point)
             point.close_kernel_ring()
             point.ring.close(time.time_ns())
-        self._tell_status(time.monotonic())
-
-    def _tell(self, message: Message) -> None:
-        self._channel.send(message)
+        self._tell_status(time.monotonic(), self._outbox.put)
+        self._outbox.finish()
 
 
 def _source(message: Message) -> Source:

@@ -178,6 +178,23 @@ class Ring:
         self.roll(now_ns)  # last, as it may evict
         return FrozenPart(into, in_order(frozen.segments), frozen.how)
 
+    def widen(self, into: Path, windows: Iterable[Window]) -> FrozenPart:
+        """Changes the windows of a freeze; unlike `freeze` it begins no segment, and may be called often.
+
+        Raises:
+            ClipError: the segments can neither be linked nor copied.
+        """
+        frozen = self._freezes.setdefault(into, _Freeze((), kept_in(into)))
+        frozen.windows = tuple(windows)
+        for path, totals in self._closed:
+            _keep_if_wanted(path, totals, into, frozen)
+        return FrozenPart(into, in_order(frozen.segments), frozen.how)
+
+    def frozen_bytes(self, into: Path) -> int:
+        """What a freeze has kept so far."""
+        frozen = self._freezes.get(into)
+        return sum(totals.bytes for totals in frozen.segments.values()) if frozen else 0
+
     def release(self, into: Path, now_ns: int) -> FrozenPart:
         """Ends a freeze: what overlaps its windows until now is linked.
 
