@@ -5,6 +5,7 @@
 
 import json
 import shutil
+import struct
 import subprocess
 from collections import Counter
 from pathlib import Path
@@ -134,3 +135,26 @@ def test_what_is_not_read_among_many_has_not_failed(name: str, monkeypatch: pyte
     monkeypatch.setattr("podcam.diagnose.screening.READ_TIDY", 10_000)
     screened = diagnosed(CAPTURES / f"{name}.pcap")
     assert [row["failed"] for row in screened] == [row["failed"] for row in read]
+
+
+@pytest.mark.parametrize("payload_bytes", [0, 8, 64])
+@pytest.mark.parametrize("name", FAILURES)
+def test_a_snap_length_makes_no_good_connection_fail(name: str, payload_bytes: int, tmp_path: Path) -> None:
+    """A write budget cuts payloads: what is then not known must not be called a failure."""
+    path = CAPTURES / f"{name}.pcap"
+    cut = _cut(path.read_bytes(), 14 + 40 + 32 + payload_bytes)  # the longest headers, IPv6
+    (tmp_path / "cut.pcap").write_bytes(cut)
+    whole = {row["tcp_stream"]: row["failed"] for row in diagnosed(path)}
+    for row in diagnosed(tmp_path / "cut.pcap"):
+        assert whole[row["tcp_stream"]] or not row["failed"], row["summary"]
+
+
+def _cut(pcap: bytes, snap_length: int) -> bytes:
+    """A pcap file (little-endian, as tcpdump writes it here) with shorter packets."""
+    content, at = pcap[:24], 24
+    while at < len(pcap):
+        seconds, fraction, captured, original = struct.unpack_from("<4I", pcap, at)
+        kept = pcap[at + 16 : at + 16 + min(captured, snap_length)]
+        content += struct.pack("<4I", seconds, fraction, len(kept), original) + kept
+        at += 16 + captured
+    return content

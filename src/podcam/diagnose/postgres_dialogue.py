@@ -39,6 +39,7 @@ class PostgresDialogue:
         self._phase = Phase.STARTUP if from_start else Phase.DATA
         self._starting = from_start
         self._started = not from_start
+        self._answered = False
         self._outstanding = 0
         self._opening: Utterance | None = None
         self._unanswered: Utterance | None = None
@@ -50,10 +51,12 @@ class PostgresDialogue:
 
     def hear(self, side: Side, data: bytes) -> None:
         """Take the next bytes of one side."""
+        self._answered |= side is Side.SERVER
         self._take_all(self._parser.feed(side, data))
 
     def miss(self, side: Side, length: int) -> None:
         """Bytes were not captured."""
+        self._answered |= side is Side.SERVER
         self._take_all(self._parser.gap(side, length))
 
     def standing(self) -> Standing:
@@ -75,6 +78,7 @@ class PostgresDialogue:
                 encrypted=inner.phase is not Phase.TLS,
                 client_reacted=inner.client_reacted,
                 perhaps_answer=inner.perhaps_answer,
+                answered=inner.answered,
             )
         foreign = self._foreign
         return Standing(
@@ -91,6 +95,7 @@ class PostgresDialogue:
             encryption_refused=self._refused,
             foreign=Utterance("answer that is not PostgreSQL's", foreign.span) if foreign else None,
             foreign_reason=foreign.reason if foreign else "",
+            answered=self._answered,
         )
 
     def _take_all(self, events: list[PostgresEvent]) -> None:

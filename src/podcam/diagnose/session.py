@@ -14,6 +14,8 @@ _SECOND = 1_000_000_000
 
 LONG_SILENCE_NS = 10 * _SECOND
 """After this long without data a connection counts as idle."""
+_GOODBYE_NS = _SECOND
+"""A client that leaves sooner after its own last words did not wait for an answer to them."""
 _EARLY_NS = 30 * _SECOND
 """Within this time a server that was told something, says nothing and leaves is taken to have failed."""
 
@@ -25,6 +27,8 @@ _IDLE_TIMEOUTS = (
     (1800 * _SECOND, "RDS Proxy, 30 min"),
 )
 
+_CANCEL_REQUEST = 16
+"""Bytes, with the key of protocol 3.0."""
 _TERMINATE = b"X\x00\x00\x00\x04"
 _ENCRYPTED_GOODBYES = {22, 19, 29, 26}
 """Lengths of TLS records with a Terminate or an alert inside: in TLS 1.3, and in 1.2 with AES-GCM."""
@@ -66,10 +70,7 @@ def reset(seen: Transcript, context: Context) -> Verdict | None:
     pending = _pending(seen)
     said = seen.first_packet_of(pending.span) if pending else None
     if pending is not None and said is not None:
-        silence = _silence_before(seen, said)
-        if ending.side is Side.SERVER and silence >= LONG_SILENCE_NS:
-            return _reset_after_silence(seen, pending, said, silence)
-        return _reset_mid_request(seen, ending, pending)
+        return _reset_pending(seen, ending, pending, said)
     if ending.side is Side.CLIENT:
         return None
     if context.resets_by_habit:
@@ -127,6 +128,15 @@ _CLOSED_CANDIDATES = {
     ),
     Side.CLIENT: ("the client gave up waiting, or was stopped",),
 }
+
+
+def _reset_pending(seen: Transcript, ending: Ending, pending: Utterance, said: Packet) -> Verdict | None:
+    silence = _silence_before(seen, said)
+    if ending.side is Side.SERVER and silence >= LONG_SILENCE_NS:
+        return _reset_after_silence(seen, pending, said, silence)
+    if ending.side is Side.CLIENT and _may_be_goodbye(seen, ending, said):
+        return None
+    return _reset_mid_request(seen, ending, pending)
 
 
 def _reset_after_silence(seen: Transcript, pending: Utterance, said: Packet, silence: int) -> Verdict:
@@ -193,8 +203,19 @@ def _left_unanswered(seen: Transcript, ending: Ending) -> bool:
         ending.side is Side.SERVER
         and conversation.syn_seen
         and not seen.standing.answered
+        and not _may_be_cancel_request(seen)
         and ending.packet.time_ns - conversation.start_ns <= _EARLY_NS
     )
+
+
+def _may_be_cancel_request(seen: Transcript) -> bool:
+    """Whether what the client said was not captured, but has the size of PostgreSQL's CancelRequest."""
+    return not seen.heads[Side.CLIENT] and seen.bytes_sent(Side.CLIENT) == _CANCEL_REQUEST
+
+
+def _may_be_goodbye(seen: Transcript, ending: Ending, said: Packet) -> bool:
+    """For protocols that are not known: whether a client leaves as soon as it has said its last words."""
+    return not seen.standing.started and ending.packet.time_ns - said.time_ns < _GOODBYE_NS
 
 
 def _is_goodbye(segment: Segment, *, encrypted: bool) -> bool:

@@ -70,6 +70,8 @@ class TlsDialogue:
         self._goodbye: Utterance | None = None
         self._foreign: Malformed | None = None
         self._server_spoke_tls = not from_start
+        self._said: Utterance | None = None
+        self._lost = False
 
     def hear(self, side: Side, data: bytes) -> None:
         """Take the next bytes of one side."""
@@ -84,6 +86,7 @@ class TlsDialogue:
     def take(self, event: TlsEvent) -> None:
         """Take what a parser said."""
         side = event.span.side
+        self._said = Utterance("TLS data", event.span)
         if side is Side.SERVER and not isinstance(event, Malformed):
             self._server_spoke_tls = True
         match event:
@@ -103,9 +106,11 @@ class TlsDialogue:
                 self._complete = True
                 self._unanswered = None
                 self._finished = Utterance("last message of the TLS handshake", event.span)
+            case Malformed(reason="not captured"):
+                self._lost = True
             case Malformed():
-                if side is Side.SERVER and not self._server_spoke_tls and self._foreign is None:
-                    self._foreign = event
+                if side is Side.SERVER and not self._server_spoke_tls and not self._lost:
+                    self._foreign = self._foreign or event
 
     def _client_hello(self, hello: ClientHello) -> None:
         self._hello = self._unanswered = Utterance("ClientHello", hello.span)
@@ -134,7 +139,7 @@ class TlsDialogue:
     def _record(self, record: EncryptedRecord) -> None:
         side = record.span.side
         if record.role is RecordRole.ALERT:
-            if self._complete:
+            if self._complete or self._is_lost():
                 self._goodbye = self._goodbye or Utterance(
                     "encrypted alert (presumably close_notify)", record.span
                 )
@@ -153,6 +158,9 @@ class TlsDialogue:
 
     def standing(self) -> Standing:
         """How the dialogue stands now."""
+        if self._is_lost():
+            said = self._said if self._said and self._said.side is Side.CLIENT else None
+            return self._standing(Phase.DATA, unanswered=said, answered=self._server_spoke_tls)
         if not self._complete:
             return self._standing(Phase.TLS, starting=True, opening=self._hello, unanswered=self._unanswered)
         if not self._postgres:
@@ -161,6 +169,11 @@ class TlsDialogue:
             said = self._said_last(records, "encrypted request")
             return self._standing(Phase.DATA, unanswered=said, answered=answered)
         return self._postgres_standing()
+
+    def _is_lost(self) -> bool:
+        """Whether the capture holds too little to know how far the dialogue came."""
+        unknown_version = self._from_start and self._server_spoke_tls and "version" not in self._detail
+        return self._lost or (unknown_version and self._rejection is None)
 
     def _postgres_standing(self) -> Standing:
         records = self._without_tickets()

@@ -63,6 +63,8 @@ _ANSWERS: dict[bytes, Callable[[Span, bytes], PostgresEvent]] = {
     b"N": notice_response,
     b"v": negotiate_protocol_version,
 }
+_FEWEST_BYTES = {b"R": 4, b"K": 4, b"v": 8}
+"""Of a body, for messages that would be misread with fewer."""
 _BACKEND_DATA = frozenset(b"123ACDGHITVWcdnst"[i : i + 1] for i in range(17))
 _BACKEND_TYPES = _BACKEND_DATA | _ANSWERS.keys()
 _FRONTEND_TYPES = _FRONTEND_COPY | _REQUESTS.keys() | {_PASSWORD, _TERMINATE}
@@ -151,12 +153,16 @@ class PostgresParser:
         start = direction.bytes.end
         if direction.mode is _Mode.STARTUP and looks_like_startup(direction.bytes.peek(8)):
             return self._cut_startup_packet(direction, length)
+        events: list[PostgresEvent] = []
+        if direction.mode is _Mode.MESSAGES and len(direction.bytes):
+            cut_short = self._message(direction, cut=True)
+            events += [cut_short] if cut_short else []
         if direction.bytes.lose(length) == 0:
-            return []
+            return events
         if direction.mode is not _Mode.OPAQUE:
             direction.mode = _Mode.LOST
             self._answered |= side is Side.SERVER
-        return [Malformed(Span(side, start, start + length), "not captured")]
+        return [*events, Malformed(Span(side, start, start + length), "not captured")]
 
     def _direction(self, side: Side) -> _Direction:
         return self._client if side is Side.CLIENT else self._server
@@ -253,8 +259,11 @@ class PostgresParser:
         direction.mode = _Mode.OPAQUE
         return Malformed(direction.bytes.take(len(direction.bytes)), reason)
 
-    def _message(self, direction: _Direction) -> PostgresEvent | None:
-        """One message with a type. Those that say nothing of the session's state are counted off unread."""
+    def _message(self, direction: _Direction, *, cut: bool = False) -> PostgresEvent | None:
+        """One message with a type. Those that say nothing of the session's state are counted off unread.
+
+        `cut` tells that no more of it was captured: then what is there is read.
+        """
         held = direction.bytes
         from_server = direction is self._server
         kind = held.peek(1)
@@ -266,7 +275,9 @@ class PostgresParser:
         if not 4 <= length <= _MAX_MESSAGE:
             return self._malformed(direction, f"message of {length} bytes")
         read = _ANSWERS.get(kind) if from_server else None
-        if read is not None and len(held) < 1 + min(length, _MAX_BODY):
+        if read is not None and len(held) < (
+            5 + _FEWEST_BYTES.get(kind, 0) if cut else 1 + min(length, _MAX_BODY)
+        ):
             return None
         body = held.peek(min(length, _MAX_BODY) - 4, 5) if read else b""
         direction.mode = _Mode.MESSAGES

@@ -101,14 +101,22 @@ class TlsParser:
         """Bytes are missing: look for a record at the start of what comes behind them."""
         direction = self._directions[side]
         start = direction.records.end
+        events: list[TlsEvent] = []
+        if direction.in_step and len(direction.records):
+            self._record(side, direction, events, cut=True)
         if direction.records.lose(length) == 0:
-            return []
+            return events
         direction.in_step = False
         direction.handshake.clear()
-        return [Malformed(Span(side, start, start + length), "not captured")]
+        return [*events, Malformed(Span(side, start, start + length), "not captured")]
 
-    def _record(self, side: Side, direction: _Direction, events: list[TlsEvent]) -> bool:
-        """Use up one record. Returns whether there may be another."""
+    def _record(
+        self, side: Side, direction: _Direction, events: list[TlsEvent], *, cut: bool = False
+    ) -> bool:
+        """Use up one record. Returns whether there may be another.
+
+        `cut` tells that no more of it was captured: then what is there is read.
+        """
         records = direction.records
         if len(records) < _RECORD_HEADER:
             return False
@@ -121,7 +129,7 @@ class TlsParser:
                 events.append(Malformed(span, "not a TLS record"))
             return False
         encrypted = self._is_encrypted(direction, content_type, length)
-        if not encrypted and len(records) < _RECORD_HEADER + length:
+        if not encrypted and not cut and len(records) < _RECORD_HEADER + length:
             return False
         direction.in_step = True
         body = b"" if encrypted else records.peek(length, _RECORD_HEADER)
@@ -129,7 +137,7 @@ class TlsParser:
         if encrypted:
             events += self._encrypted_record(side, direction, content_type, length, span)
         else:
-            events += self._clear_record(side, direction, content_type, body, span)
+            events += self._clear_record(side, direction, content_type, body, span, cut=cut)
         return True
 
     def _is_encrypted(self, direction: _Direction, content_type: int, length: int) -> bool:
@@ -140,16 +148,18 @@ class TlsParser:
         return direction.encrypted or (content_type == _ALERT and length != _ALERT_LENGTH)
 
     def _clear_record(
-        self, side: Side, direction: _Direction, content_type: int, body: bytes, span: Span
+        self, side: Side, direction: _Direction, content_type: int, body: bytes, span: Span, *, cut: bool
     ) -> list[TlsEvent]:
         if content_type == _CHANGE_CIPHER_SPEC:
             direction.encrypted = self._version != TLS_1_3
             return [ChangeCipherSpec(span)]
         if content_type == _ALERT:
-            return [Alert(span, body[0], body[1])]
-        return self._handshake(side, direction, body, span)
+            return [Alert(span, body[0], body[1])] if len(body) == _ALERT_LENGTH else []
+        return self._handshake(side, direction, body, span, cut=cut)
 
-    def _handshake(self, side: Side, direction: _Direction, body: bytes, span: Span) -> list[TlsEvent]:
+    def _handshake(
+        self, side: Side, direction: _Direction, body: bytes, span: Span, *, cut: bool
+    ) -> list[TlsEvent]:
         skipped = min(direction.handshake_skip, len(body))
         direction.handshake_skip -= skipped
         buffer = direction.handshake
@@ -160,12 +170,17 @@ class TlsParser:
         while len(buffer) >= 4:
             kind, length = buffer[0], int.from_bytes(buffer[1:4])
             wanted = kind in {_CLIENT_HELLO, _SERVER_HELLO} and length <= _MAX_HANDSHAKE_BODY
-            if wanted and len(buffer) < 4 + length:
+            missing = wanted and len(buffer) < 4 + length
+            if missing and not cut:
                 break
             content = bytes(buffer[4 : 4 + length])
             direction.handshake_skip = max(0, 4 + length - len(buffer))
             del buffer[: 4 + length]
-            events.append(self._message(side, kind, content, Span(side, direction.handshake_start, span.end)))
+            message = Span(side, direction.handshake_start, span.end)
+            if missing and kind == _SERVER_HELLO:  # its version may be among what is missing
+                events.append(HandshakeMessage(message, kind))
+            else:
+                events.append(self._message(side, kind, content, message))
             direction.handshake_start = span.start
         return events
 
