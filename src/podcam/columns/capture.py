@@ -208,6 +208,8 @@ def _recording_at(path: Path) -> PacketSet | None:
     try:
         if path.is_dir() or path.name == MANIFEST:
             return open_packets(path)
+        if path.exists() and not path.is_file():
+            return None  # a pipe: what is read here is gone
         with path.open("rb") as file:
             return open_packets(path) if is_segment(file.read(4)) else None
     except OSError as error:

@@ -6,7 +6,7 @@ import os
 import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import IO, Final
 
@@ -35,8 +35,8 @@ class MappedFiles:
         self.warnings: list[str] = []
         self._may_miss = may_miss
         with ExitStack() as stack:
-            files = [self._open(path, stack) for path in paths]
-            self.sizes = [os.fstat(file.fileno()).st_size for file in files]
+            unpacked = {path: file for path in paths if (file := self._unpacked(path, stack))}
+            self.sizes = [self._size(path, unpacked.get(path)) for path in paths]
             self.starts: list[int] = []
             total = 0
             for size in self.sizes:
@@ -46,48 +46,84 @@ class MappedFiles:
                 -1, max(total, mmap.PAGESIZE), flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ
             )
             self.data: npt.NDArray[np.uint8] = np.frombuffer(self._region, np.uint8)
-            for file, start, size in zip(files, self.starts, self.sizes, strict=True):
-                if size:
-                    _map_at(self.data.ctypes.data + start, size, file.fileno())
+            for path, start, size in zip(paths, self.starts, self.sizes, strict=True):
+                self._map(path, unpacked.get(path), self.data.ctypes.data + start, size)
 
     def forget(self) -> None:
         """Let the kernel take back the pages read so far; they are read again where they are wanted."""
         self._region.madvise(mmap.MADV_DONTNEED)
 
-    def _open(self, path: Path, stack: ExitStack) -> IO[bytes]:
-        """A file whose bytes can be mapped: itself, or what it unpacks to."""
+    def _unpacked(self, path: Path, stack: ExitStack) -> IO[bytes] | None:
+        """What a compressed file, or a pipe, holds; None where the file itself can be mapped."""
         try:
             if self._may_miss and not path.exists():
                 self.warnings.append(f"{path.name} is missing")
-                return stack.enter_context(Path(os.devnull).open("rb"))
-            file = stack.enter_context(path.open("rb"))
-            start = file.read(4) if file.seekable() else b""
-            if start[:2] != _GZIP and start != _ZSTD and file.seekable():
-                return file
-            target = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 # it is one
-            self._unpack(file, start, target, path)
+                return None
+            with path.open("rb") as file:
+                source: IO[bytes] = file
+                if not file.seekable():
+                    source = stack.enter_context(_copy_of(_pieces(file)))
+                start = source.read(4)
+                source.seek(0)
+                if start[:2] == _GZIP:
+                    return stack.enter_context(self._copy_what_unpacks(_gunzip(source), path))
+                if start == _ZSTD:
+                    reader = zstandard.ZstdDecompressor().stream_reader(source, read_across_frames=True)
+                    return stack.enter_context(self._copy_what_unpacks(_pieces(reader), path))
+                return None if source is file else source
         except OSError as error:
             raise CaptureFileError(f"cannot read {path}: {error.strerror or error}") from error
-        return target
 
-    def _unpack(self, file: IO[bytes], start: bytes, target: IO[bytes], path: Path) -> None:
-        """Copy a compressed file, or a pipe, to one that can be mapped."""
-        if start:
-            file.seek(0)
-        pieces: Iterator[bytes]
-        if start[:2] == _GZIP:
-            pieces = _gunzip(file)
-        elif start == _ZSTD:
-            pieces = _pieces(zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True))
-        else:
-            pieces = _pieces(file)
+    def _copy_what_unpacks(self, pieces: Iterator[bytes], path: Path) -> IO[bytes]:
+        failures: list[Exception] = []
+
+        def until_failure() -> Iterator[bytes]:
+            try:
+                yield from pieces
+            except (EOFError, zlib.error, zstandard.ZstdError) as error:
+                failures.append(error)
+
+        copy = _copy_of(until_failure())
+        if failures and not os.fstat(copy.fileno()).st_size:
+            copy.close()
+            raise CaptureFileError(f"cannot unpack {path}: {failures[0]}")
+        self.warnings += [
+            f"cut or damaged: only what could be unpacked was read ({error})" for error in failures
+        ]
+        return copy
+
+    def _size(self, path: Path, unpacked: IO[bytes] | None) -> int:
+        if unpacked:
+            return os.fstat(unpacked.fileno()).st_size
         try:
-            target.writelines(pieces)
-        except (EOFError, zlib.error, zstandard.ZstdError) as error:
-            if not target.tell():
-                raise CaptureFileError(f"cannot unpack {path}: {error}") from error
-            self.warnings.append(f"cut or damaged: only what could be unpacked was read ({error})")
-        target.flush()
+            return path.stat().st_size
+        except FileNotFoundError:
+            if self._may_miss:
+                return 0
+            raise CaptureFileError(f"{path} has just been removed") from None
+
+    def _map(self, path: Path, unpacked: IO[bytes] | None, address: int, size: int) -> None:
+        """Files are opened one by one: a node's rings have more than a process may hold open."""
+        if size == 0:
+            return
+        try:
+            with nullcontext(unpacked) if unpacked else path.open("rb") as file:
+                _map_at(address, size, file.fileno())
+        except OSError as error:
+            raise CaptureFileError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _copy_of(pieces: Iterator[bytes]) -> IO[bytes]:
+    """An unnamed file with some content, at its start."""
+    copy = tempfile.TemporaryFile()  # noqa: SIM115  # the caller closes it
+    try:
+        copy.writelines(pieces)
+        copy.flush()
+        copy.seek(0)
+    except BaseException:
+        copy.close()
+        raise
+    return copy
 
 
 def _pieces(file: IO[bytes]) -> Iterator[bytes]:

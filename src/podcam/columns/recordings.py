@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from podcam.clip import PacketSet, Part
 from podcam.columns.kernels.memory import Memory
-from podcam.columns.kernels.records import FULL, GARBLED, INTERFACES_OF_POINT
+from podcam.columns.kernels.records import FULL, GARBLED
 from podcam.columns.kernels.segments import LINK_ETHERNET, LINK_RAW
 from podcam.columns.layout import Table
 from podcam.columns.mapping import MappedFiles
@@ -38,15 +38,17 @@ class PartSource:
 
     def __init__(self, recording: PacketSet, number: int, files: MappedFiles) -> None:
         self._part: Part = recording.parts[number]
+        # Rows of interfaces have 16-bit numbers; those of a point that share one are not told apart.
+        self._interfaces_of_point = max(1, min(64, (1 << 15) // len(recording.parts)))
         self.interfaces = [
             SourceInterface(link_type, point)
             for point in range(len(recording.parts))
-            for link_type in (LINK_ETHERNET, LINK_RAW) * INTERFACES_OF_POINT
+            for link_type in (LINK_ETHERNET, LINK_RAW) * self._interfaces_of_point
         ]
         self.points = [part.point.name for part in recording.parts]
         self.warnings: list[str] = list(self._part.problems)
         self._dropped = 0
-        self._interface = 2 * INTERFACES_OF_POINT * number
+        self._interface = 2 * self._interfaces_of_point * number
         self._files = files
         self._first_file = sum(len(part.segments) for part in recording.parts[:number])
         self._blocks = self._all_blocks()
@@ -71,7 +73,16 @@ class PartSource:
         while row < rows and (block := self._rest or next(self._blocks, None)):
             before = row
             row, at, why = kernels.walk_block(
-                data, block.at, block.end, block.packets, block.big, self._interface, packets, row, rows
+                data,
+                block.at,
+                block.end,
+                block.packets,
+                block.big,
+                self._interface,
+                self._interfaces_of_point,
+                packets,
+                row,
+                rows,
             )
             left = block.packets - (row - before)
             self._rest = block._replace(at=at, packets=left) if why == FULL else None

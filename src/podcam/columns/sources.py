@@ -113,6 +113,9 @@ def _stopped(why: int, offset: int) -> str:
 
 _SECTION_MAGIC: Final = bytes.fromhex("0a0d0d0a")
 _BYTE_ORDERS: Final = {bytes.fromhex("4d3c2b1a"): 0, bytes.fromhex("1a2b3c4d"): 1}
+_PACKETS: Final = {BlockType.ENHANCED_PACKET, BlockType.SIMPLE_PACKET, BlockType.PACKET}
+_MOST_INTERFACES: Final = 1 << 16
+"""Packets of more are garbled: `layout.PACKET` numbers interfaces with 16 bits."""
 _OPTION_OFFSET: Final = 14
 """if_tsoffset (draft-ietf-opsawg-pcapng, section 4.2)"""
 
@@ -129,6 +132,7 @@ class PcapngSource:
         self.warnings: list[str] = []
         self._file_point = point
         self._view = data
+        self._interface_rows = interface_table([])
         self._drops: dict[int, int] = {}
         self._at, self._end = 0, end
         self._big = 0
@@ -153,7 +157,7 @@ class PcapngSource:
                 self._at,
                 self._end,
                 self._big,
-                interface_table(self.interfaces),
+                self._table(),
                 self._first_interface,
                 len(self.interfaces) - self._first_interface,
                 packets,
@@ -161,16 +165,31 @@ class PcapngSource:
                 rows,
             )
             if why == OTHER_BLOCK:
-                length = self._length_of_block()
-                if length:
-                    row += self._read_block(length, packets[row : row + 1])
-                    self._at += length
-                    continue
-                why = GARBLED if self._at + 12 <= self._end else CUT
+                row, why = self._read_blocks(packets, row, rows)
             if why in {CUT, GARBLED}:
                 self.warnings.append(_stopped(why, self._at))
                 self._at = self._end
-            return row
+            if why != OTHER_BLOCK:
+                return row
+
+    def _read_blocks(self, packets: Table, row: int, rows: int) -> tuple[int, int]:
+        """Read blocks up to the next packet; gives the next free row, and OTHER_BLOCK if all went well."""
+        while self._at + 12 <= self._end and row < rows:
+            length = self._length_of_block()
+            if length < 12:
+                return row, GARBLED
+            if self._at + length > self._end:
+                return row, CUT
+            if either32(self._view, self._at, self._big) in _PACKETS:
+                break
+            row += self._read_block(length, packets[row : row + 1])
+            self._at += length
+        return row, OTHER_BLOCK
+
+    def _table(self) -> Table:
+        if len(self._interface_rows) < len(self.interfaces):
+            self._interface_rows = interface_table(self.interfaces)
+        return self._interface_rows
 
     def _begin_section(self) -> bool:
         """Take the byte order of the section that begins here; false where there is none."""
@@ -182,19 +201,21 @@ class PcapngSource:
         return True
 
     def _length_of_block(self) -> int:
-        """Length of the block here, 0 where it is not whole or makes no sense."""
-        if self._at + 12 > self._end:
+        """Length of the block here, as it says; 0 for a section in no byte order."""
+        is_section = self._view[self._at : self._at + 4] == _SECTION_MAGIC
+        if is_section and not self._begin_section():
             return 0
-        if self._view[self._at : self._at + 4] == _SECTION_MAGIC and not self._begin_section():
-            return 0
-        length = either32(self._view, self._at + 4, self._big) + 3 & ~3
-        return length if 12 <= length <= self._end - self._at else 0
+        return either32(self._view, self._at + 4, self._big) + 3 & ~3
 
     def _read_block(self, length: int, packet: Table) -> int:
         """A block that holds no packet; gives 1 where Wireshark shows it as a frame nevertheless."""
         at, end = self._at, self._at + length - 4
         kind = either32(self._view, at, self._big)
-        if kind == BlockType.INTERFACE_DESCRIPTION and length >= 20:
+        if (
+            kind == BlockType.INTERFACE_DESCRIPTION
+            and length >= 20
+            and len(self.interfaces) < _MOST_INTERFACES
+        ):
             self._add_interface(at, end)
         elif kind == BlockType.INTERFACE_STATISTICS and length >= 24:
             self._add_statistics(at, end)

@@ -1,7 +1,9 @@
 """Files of every kind give the same packets; what is no capture, or not whole, is told in one line."""
 
 import gzip
+import os
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -140,6 +142,27 @@ def test_compressed(tmp_path: Path, pack: object) -> None:
     path = tmp_path / "a.pcap.packed"
     path.write_bytes(pack(plain[:60]) + pack(plain[60:]))  # type: ignore[operator]
     assert times(read(path)) == [time_ns for time_ns, _ in PACKETS]
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_pipe(tmp_path: Path, pack: object) -> None:
+    content = pack(write_pcap(tmp_path / "a.pcap", PACKETS).read_bytes())  # type: ignore[operator]
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor() as pool:
+        pool.submit(pipe.write_bytes, content)
+        assert times(read(pipe)) == [time_ns for time_ns, _ in PACKETS]
+
+
+def test_more_interfaces_than_can_be_numbered(tmp_path: Path) -> None:
+    path = tmp_path / "a.pcapng"
+    packet = PACKETS[0][1]
+    path.write_bytes(
+        section() + interface() * 65_537 + enhanced(65_535, 1, packet) + enhanced(65_536, 2, packet)
+    )
+    capture = read(path)
+    assert capture.summary.packets == 1
+    assert "garbled" in capture.summary.warnings[0]
 
 
 def test_cut_compressed_file_gives_what_is_left(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Segments, rings and clips: the frames are those of an export, and the packets the same."""
 
+import resource
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -115,6 +116,18 @@ def test_rings_of_several_points_are_merged_by_time(tmp_path: Path) -> None:
     assert table["packets"].tolist() == [4, 4]
     assert capture.connections.client["retransmissions"].tolist() == [0, 0]
     assert [packet.frame for packet in capture.conversation(0).packets] == [1, 3, 5, 7]
+
+
+def test_more_segments_than_files_may_be_open(tmp_path: Path) -> None:
+    packets = sent(talk_of(40000).packets)
+    for sequence in range(80):
+        write_segment(tmp_path / "ring", WEB, [packets], sequence)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (60, hard))
+    try:
+        assert read(tmp_path / "ring").summary.packets == 80 * 4
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_clock_set_back_does_not_reorder_a_point(tmp_path: Path) -> None:

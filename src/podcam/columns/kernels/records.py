@@ -180,8 +180,6 @@ def read_enhanced(
 
 PACKET_HEAD_BYTES = 68
 """`struct tpacket3_hdr` and the `struct sockaddr_ll` behind it (linux/if_packet.h)."""
-INTERFACES_OF_POINT = 64
-"""Interfaces of one point that are told from one another."""
 ARPHRD_ETHER = 1
 ARPHRD_LOOPBACK = 772
 
@@ -193,15 +191,16 @@ def walk_block(
     count: int,
     big: int,
     interface: int,
+    interfaces: int,
     packets: Any,
     row: int,
     rows: int,
 ) -> tuple[int, int, int]:
     """The `count` packets from `at` to the end of a block of a kernel's ring, as segments hold them.
 
-    `interface` is the first of 2 * INTERFACES_OF_POINT rows: two per index that the kernel gives an interface
-    (modulo INTERFACES_OF_POINT), for packets with an Ethernet header, and for others, of which only the
-    network layer is taken.
+    `interface` is the first of 2 * `interfaces` rows: two per index that the kernel gives an interface
+    (modulo `interfaces`), for packets with an Ethernet header, and for others, of which only the network
+    layer is taken.
     """
     while count > 0:
         if row == rows:
@@ -221,7 +220,7 @@ def walk_block(
         ):
             return row, at, GARBLED
         hardware_type = either16(data, at + 56, big)
-        row_of_interface = interface + 2 * (either32(data, at + 52, big) % INTERFACES_OF_POINT)
+        row_of_interface = interface + 2 * (either32(data, at + 52, big) % interfaces)
         packet = packets[row]
         packet["time_ns"] = either32(data, at + 4, big) * NANOSECONDS + either32(data, at + 8, big)
         if hardware_type in (ARPHRD_ETHER, ARPHRD_LOOPBACK):
