@@ -8,12 +8,19 @@ import shutil
 import struct
 import subprocess
 from collections import Counter
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from golden_diagnosis import CAPTURES, EXPECTED, diagnosed
+from podcam.columns import open_captures
+from podcam.diagnose import judge
+from podcam.diagnose.neighbours import Neighbours
+from podcam.model.connection import TcpFlags
+from podcam.model.verdict import VerdictId
 
 # What the scenarios of record.py did, told independently of what golden_diagnosis.py writes: how often
 # which verdict, at whose fault, in which phase. Everything else must not have failed.
@@ -61,6 +68,7 @@ FAILURES = {
     },
     "handshake-incomplete": {("handshake-incomplete", "unknown", "handshake"): 1},
 }
+GOOD = {VerdictId.OK, VerdictId.PROBE}
 SEED = [name for name in FAILURES if name.startswith("reset-during-startup")]
 
 
@@ -158,3 +166,20 @@ def _cut(pcap: bytes, snap_length: int) -> bytes:
         content += struct.pack("<4I", seconds, fraction, len(kept), original) + kept
         at += 16 + captured
     return content
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_a_lost_packet_makes_no_good_connection_fail(name: str) -> None:
+    """Recorders drop packets; whatever one to three in a row are missing, good connections stay good."""
+    (columns,) = open_captures([CAPTURES / f"{name}.pcap"])
+    neighbours = Neighbours(columns)
+    for row in range(len(columns.connections)):
+        whole, context = columns.conversation(row), neighbours.context(row)
+        if judge(whole, context).id not in GOOD or len(whole.packets) > 60:
+            continue
+        for first, missing in product(range(len(whole.packets)), (1, 2, 3)):
+            packets = whole.packets[:first] + whole.packets[first + missing :]
+            if packets:
+                syn_seen = any(p.from_client and p.has(TcpFlags.SYN) for p in packets)
+                verdict = judge(replace(whole, packets=packets, syn_seen=syn_seen), context)
+                assert not verdict.failed, (row, first, missing, verdict.summary)

@@ -66,12 +66,13 @@ class Dialogue:
         self._held: list[tuple[Side, bytes]] = []
         self._plain = PlainDialogue()
         self._tries = 0
+        self._headless: set[Side] = set() if from_start else set(Side)
         self.heads = {Side.CLIENT: b"", Side.SERVER: b""}
-        """The first bytes of each side."""
+        """The first bytes of each side, where they were captured."""
 
     def hear(self, side: Side, data: bytes) -> None:
         """Take the next bytes of one side."""
-        if len(self.heads[side]) < _ENOUGH:
+        if side not in self._headless and len(self.heads[side]) < _ENOUGH:
             self.heads[side] += data[:_ENOUGH]
         self._plain.hear(side, data)
         if self._speech is not None:
@@ -87,6 +88,7 @@ class Dialogue:
     def miss(self, side: Side, length: int) -> None:
         """The next `length` bytes of one side were not captured."""
         self._plain.miss(side, length)
+        self._headless.add(side)
         if self._speech is not None:
             self._speech.miss(side, length)
         else:
@@ -98,17 +100,20 @@ class Dialogue:
         return (self._speech or self._plain).standing()
 
     def _recognise(self, side: Side, data: bytes) -> _Speech | None:
+        if not self._from_start:
+            return self._recognise_in_the_middle(side, data)
         head = self.heads[Side.CLIENT]
-        if self._from_start or side is Side.CLIENT:
-            if len(head) >= _ENOUGH and not self.heads[Side.SERVER]:
-                if looks_like_client_hello(head):
-                    return TlsDialogue()
-                if looks_like_startup(head):
-                    return PostgresDialogue()
-            if self._from_start:
-                undecided = len(head) < _ENOUGH and not self.heads[Side.SERVER]
-                return None if undecided else self._plain_from_here()
+        if self.heads[Side.SERVER]:
+            return self._plain_from_here()
+        if len(head) < _ENOUGH:
+            return None
+        return _recognise_beginning(head) or self._plain_from_here()
+
+    def _recognise_in_the_middle(self, side: Side, data: bytes) -> _Speech | None:
         self._held = self._held[-1:]
+        beginning = _recognise_beginning(data[:_ENOUGH]) if side is Side.CLIENT else None
+        if beginning is not None:
+            return beginning
         if looks_like_message(side, data):
             return PostgresDialogue(from_start=False)
         if looks_like_record(data):
@@ -121,3 +126,9 @@ class Dialogue:
         self._held.clear()
         heard, self._plain = self._plain, PlainDialogue()
         return heard
+
+
+def _recognise_beginning(head: bytes) -> _Speech | None:
+    if len(head) >= _ENOUGH and looks_like_client_hello(head):
+        return TlsDialogue()
+    return PostgresDialogue() if looks_like_startup(head) else None

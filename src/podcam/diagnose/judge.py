@@ -22,6 +22,7 @@ RULES: tuple[Rule, ...] = (
     connect.unreachable,
     connect.refused,
     connect.no_answer,
+    session.end_not_captured,
     handshake.aborted,
     handshake.incomplete,
     handshake.probe,

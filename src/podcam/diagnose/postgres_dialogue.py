@@ -201,7 +201,7 @@ class PostgresDialogue:
             self._unanswered = None
 
     def _error_response(self, error: ErrorResponse) -> None:
-        if error.fatal or not self._started:
+        if error.fatal or self._starting:
             self._error = error
             self._unanswered = None
             self._detail |= {"sqlstate": error.sqlstate, "severity": error.severity, "message": error.message}
@@ -209,6 +209,7 @@ class PostgresDialogue:
     def _request(self, request: Request) -> None:
         if not self._started:  # its end was not captured: clients ask for nothing before it
             self._starting, self._started = False, True
+            self._error = None
         self._phase = Phase.REQUEST
         self._outstanding += request.ends_with_ready
         self._unanswered = Utterance(request.name, request.span)

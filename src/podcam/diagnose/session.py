@@ -1,5 +1,7 @@
 """The phases `ready`, `request`, `idle` and `data`: how a connection that worked comes to its end."""
 
+from dataclasses import replace
+
 from podcam.diagnose.context import Context
 from podcam.diagnose.standing import Utterance
 from podcam.diagnose.suspects import other_sender
@@ -34,6 +36,15 @@ _ENCRYPTED_GOODBYES = {22, 19, 29, 26}
 """Lengths of TLS records with a Terminate or an alert inside: in TLS 1.3, and in 1.2 with AES-GCM."""
 
 
+def end_not_captured(seen: Transcript, _context: Context) -> Verdict | None:
+    """Who ended it first is not in the capture."""
+    ending = seen.ending
+    if ending is None or not seen.established or not seen.other_end_missing:
+        return None
+    summary = f"The capture lacks the packet with which the {ending.side.other} ended the connection."
+    return replace(_good(seen, summary), id=VerdictId.PARTIAL)
+
+
 def terminated(seen: Transcript, _context: Context) -> Verdict | None:
     """An error ends a session that was ready."""
     error = seen.standing.error
@@ -52,14 +63,17 @@ def said_goodbye(seen: Transcript, _context: Context) -> Verdict | None:
     """The end that the protocol provides for: what TCP does after it is no failure."""
     standing = seen.standing
     goodbye = standing.goodbye
-    if goodbye is None or standing.starting or not seen.conversation.syn_seen:
+    if goodbye is None or standing.starting:
         return None
     if goodbye.side is Side.SERVER and (
         standing.protocol is Protocol.POSTGRESQL or not standing.answered or _pending(seen)
     ):
         return None
     ended = f", then {seen.ending.manner} of the {seen.ending.side}" if seen.ending else ""
-    return _good(seen, f"Ended by the {goodbye.side} as the protocol provides: {goodbye.what}{ended}.")
+    said = f"as the protocol provides: {goodbye.what}{ended}."
+    if not seen.conversation.syn_seen:
+        return replace(_good(seen, f"It began before the capture, and ended {said}"), id=VerdictId.PARTIAL)
+    return _good(seen, f"Ended by the {goodbye.side} {said}")
 
 
 def reset(seen: Transcript, context: Context) -> Verdict | None:

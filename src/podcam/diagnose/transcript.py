@@ -66,6 +66,7 @@ class Transcript:
         syns, syn_acks: the packets that open it, repeated ones included.
         completed: the client's packet that completes the handshake.
         ending: the first FIN or RST, unless its sender went on sending afterwards.
+        other_end_missing: whether the other side had sent a FIN before it, which was not captured.
         icmp_errors: errors that quote packets of the connection.
         standing: how the two sides' dialogue stood when the connection ended, or the capture did.
         heads: the first bytes of each side.
@@ -79,6 +80,7 @@ class Transcript:
         self.icmp_errors: list[Packet] = []
         self.completed: Packet | None = None
         self.ending: Ending | None = None
+        self.other_end_missing = False
         self._streams: dict[Side, _Stream] = {}
         self._packets = tuple(packet for packet in conversation.packets if packet.icmp is None)
         self._syn_acks_to_come = [p for p in self._packets if p.has(_SYN | _ACK) and not p.from_client]
@@ -173,6 +175,14 @@ class Transcript:
             self._hear_up_to(side, packet)
         self._close_streams()
         self.ending = ending
+        self.other_end_missing = self._acknowledges_unseen_fin(side, packet)
+
+    def _acknowledges_unseen_fin(self, side: Side, packet: Packet) -> bool:
+        """Whether a packet acknowledges one byte more than the other side was seen to send."""
+        stream = self._streams.get(side.other)
+        if stream is None or not packet.has(_ACK):
+            return False
+        return stream.bytes.offset(packet.ack) == stream.bytes.next_offset + 1
 
     def _hear_up_to(self, side: Side, last: Packet) -> None:
         """A side's last packet tells by its sequence number how much the side had sent, captured or not."""
