@@ -58,6 +58,7 @@ def test_a_request_is_answered_however_long_the_path_is(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", ask, folder], stdout=subprocess.PIPE, text=True) as client:
         connection = None
         while connection is None:
+            assert client.poll() is None
             connection = server.accept()
         request = None
         while request is None:
