@@ -11,6 +11,9 @@ from podcam.wire.stream import Side
 _RETRY_NS = 1_000_000_000
 """Linux repeats a SYN after one second (RFC 6298, section 2.1): an answer is overdue then."""
 
+SHORTEST_RETRY_NS = 200_000_000
+"""A SYN that comes again sooner is the same one, seen twice by the capture."""
+
 # What an ICMP error says: (version, type, code) -> words. RFC 792, RFC 1812 section 5.2.7.1, RFC 4443.
 _ICMP_MEANINGS = {
     (4, 3, 0): "network unreachable",
@@ -198,5 +201,5 @@ def _acknowledges(syn: Packet, answer: Packet) -> bool:
 
 def _overdue(seen: Transcript) -> bool:
     """Whether an answer should have come while the capture ran."""
-    waited = seen.conversation.capture_last_ns - seen.syns[0].time_ns
-    return len(seen.syns) > 1 or waited >= _RETRY_NS
+    first, last = seen.syns[0].time_ns, seen.syns[-1].time_ns
+    return last - first >= SHORTEST_RETRY_NS or seen.conversation.capture_last_ns - first >= _RETRY_NS

@@ -26,7 +26,8 @@ class PlainDialogue:
     """A protocol that is not known: only who spoke, how much, and who spoke last."""
 
     def __init__(self) -> None:
-        self._ends = {Side.CLIENT: 0, Side.SERVER: 0}
+        self.ends = {Side.CLIENT: 0, Side.SERVER: 0}
+        """Where in its stream each side has come to."""
         self._last: Span | None = None
 
     def hear(self, side: Side, data: bytes) -> None:
@@ -35,11 +36,11 @@ class PlainDialogue:
 
     def miss(self, side: Side, length: int) -> None:
         """Bytes that were sent count, also when they were not captured."""
-        start = self._ends[side]
-        self._ends[side] = start + length
+        start = self.ends[side]
+        self.ends[side] = start + length
         if self._last is not None and self._last.side is side:
             start = self._last.start
-        self._last = Span(side, start, self._ends[side])
+        self._last = Span(side, start, self.ends[side])
 
     def standing(self) -> Standing:
         """Data that the client sent last is taken to expect an answer."""
@@ -49,7 +50,7 @@ class PlainDialogue:
         return Standing(
             phase=Phase.DATA,
             unanswered=said if said.side is Side.CLIENT else None,
-            answered=self._ends[Side.SERVER] > 0,
+            answered=self.ends[Side.SERVER] > 0,
         )
 
 
@@ -111,13 +112,16 @@ class Dialogue:
 
     def _recognise_in_the_middle(self, side: Side, data: bytes) -> _Speech | None:
         self._held = self._held[-1:]
-        beginning = _recognise_beginning(data[:_ENOUGH]) if side is Side.CLIENT else None
+        starts = dict(self._plain.ends)
+        starts[side] -= len(data)
+        client, server = starts[Side.CLIENT], starts[Side.SERVER]
+        beginning = _recognise_beginning(data[:_ENOUGH], client, server) if side is Side.CLIENT else None
         if beginning is not None:
             return beginning
         if looks_like_message(side, data):
-            return PostgresDialogue(from_start=False)
+            return PostgresDialogue(from_start=False, client_offset=client, server_offset=server)
         if looks_like_record(data):
-            return TlsDialogue(from_start=False)
+            return TlsDialogue(from_start=False, client_offset=client, server_offset=server)
         self._tries += 1
         return self._plain_from_here() if self._tries >= _TRIES else None
 
@@ -128,7 +132,9 @@ class Dialogue:
         return heard
 
 
-def _recognise_beginning(head: bytes) -> _Speech | None:
+def _recognise_beginning(head: bytes, client_offset: int = 0, server_offset: int = 0) -> _Speech | None:
     if len(head) >= _ENOUGH and looks_like_client_hello(head):
-        return TlsDialogue()
-    return PostgresDialogue() if looks_like_startup(head) else None
+        return TlsDialogue(client_offset=client_offset, server_offset=server_offset)
+    if looks_like_startup(head):
+        return PostgresDialogue(client_offset=client_offset, server_offset=server_offset)
+    return None

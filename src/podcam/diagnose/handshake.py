@@ -1,5 +1,6 @@
 """The phase `handshake`: from the SYN-ACK to the first byte of either side."""
 
+from podcam.diagnose.connect import SHORTEST_RETRY_NS
 from podcam.diagnose.context import Context
 from podcam.diagnose.transcript import Manner, Transcript
 from podcam.diagnose.wording import duration, times
@@ -22,7 +23,10 @@ def aborted(seen: Transcript, _context: Context) -> Verdict | None:
     if reset is None:
         return None
     late = seen.syn_acks[0].time_ns - seen.syns[0].time_ns
-    repeated = len(seen.syns) > 1 and seen.syns[1].time_ns < seen.syn_acks[0].time_ns
+    repeated = any(
+        syn.time_ns - seen.syns[0].time_ns >= SHORTEST_RETRY_NS and syn.time_ns < seen.syn_acks[0].time_ns
+        for syn in seen.syns
+    )
     if not repeated and late < _LATE_NS:
         return None
     return Verdict(

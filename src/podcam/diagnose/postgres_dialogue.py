@@ -30,10 +30,17 @@ _REPORTED_PARAMETERS = {"user", "database", "application_name", "replication"}
 
 
 class PostgresDialogue:
-    """Follows PostgreSQL, in the clear or (as far as it can be seen) inside TLS."""
+    """Follows PostgreSQL, in the clear or (as far as it can be seen) inside TLS.
 
-    def __init__(self, *, from_start: bool = True) -> None:
-        self._parser = PostgresParser(from_start=from_start)
+    Args:
+        from_start: whether the first bytes heard are the first of the connection.
+        client_offset, server_offset: where in each side's stream they lie.
+    """
+
+    def __init__(self, *, from_start: bool = True, client_offset: int = 0, server_offset: int = 0) -> None:
+        self._parser = PostgresParser(
+            from_start=from_start, client_offset=client_offset, server_offset=server_offset
+        )
         self._tls: TlsDialogue | None = None
         self._detail: dict[str, object] = {}
         self._phase = Phase.STARTUP if from_start else Phase.DATA

@@ -54,10 +54,18 @@ class TlsDialogue:
     Args:
         from_start: whether the first bytes heard are the first of the connection.
         postgres: whether PostgreSQL is known to be inside.
+        client_offset, server_offset: where in each side's stream the first bytes heard lie.
     """
 
-    def __init__(self, *, from_start: bool = True, postgres: bool = False) -> None:
-        self._parser = TlsParser()
+    def __init__(
+        self,
+        *,
+        from_start: bool = True,
+        postgres: bool = False,
+        client_offset: int = 0,
+        server_offset: int = 0,
+    ) -> None:
+        self._parser = TlsParser(client_offset, server_offset)
         self._from_start = from_start
         self._postgres = postgres
         self._detail: dict[str, object] = {}

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from podcam.diagnose.dialogue import Dialogue
 from podcam.diagnose.standing import Utterance
-from podcam.model.connection import Conversation, Packet, TcpEvent, TcpFlags
+from podcam.model.connection import Conversation, Packet, TcpFlags
 from podcam.model.diagnosis import Evidence
 from podcam.wire.stream import Data, Piece, Reassembler, Side, Span
 
@@ -169,9 +169,7 @@ class Transcript:
             ending = Ending(side, Manner.FIN, packet)
         else:
             return
-        if packet.has(_FIN) or packet.has(
-            _RST | _ACK
-        ):  # an RST without ACK need not know where its side stands
+        if packet.flags & (_FIN | _ACK):  # an RST without ACK need not know where its side stands
             self._hear_up_to(side, packet)
         self._close_streams()
         self.ending = ending
@@ -188,10 +186,8 @@ class Transcript:
         """A side's last packet tells by its sequence number how much the side had sent, captured or not."""
         stream = self._streams.setdefault(side, _Stream(last.seq))
         self._hear(side, stream.bytes.finish())
-        payload = 0 if last.has(_RST) else last.payload_bytes
-        self._hear(
-            side, stream.bytes.skip(stream.bytes.offset(last.seq) + payload - stream.bytes.next_offset)
-        )
+        end = stream.bytes.offset(last.seq) + (0 if last.has(_RST) else last.payload_bytes)
+        self._hear(side, stream.bytes.skip(end - stream.bytes.next_offset))
 
     def _last_data_packets(self) -> dict[Side, Packet]:
         last: dict[Side, Packet] = {}
@@ -232,11 +228,6 @@ class Transcript:
     def bytes_sent(self, side: Side) -> int:
         """How many payload bytes a side sent before the ending, each counted once."""
         return self._said.get(side, 0)
-
-    def last_segment(self, side: Side) -> Segment | None:
-        """The segment that carried a side's last byte before the ending."""
-        before = [segment for segment in self.sent(side) if not self._is_after_ending(segment.packet)]
-        return max(before, key=lambda segment: segment.end, default=None)
 
     def sent_after_ending(self, side: Side) -> Segment | None:
         """The first new data that a side sent after the ending."""
@@ -305,8 +296,3 @@ class Transcript:
 
     def _is_after_ending(self, packet: Packet) -> bool:
         return self.ending is not None and packet.frame > self.ending.packet.frame
-
-
-def is_retransmission(packet: Packet) -> bool:
-    """Whether the packet carries what was sent before."""
-    return bool(packet.events & (TcpEvent.RETRANSMISSION | TcpEvent.SPURIOUS_RETRANSMISSION))

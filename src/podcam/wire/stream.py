@@ -175,11 +175,6 @@ class Unparsed:
         """Offset behind the last byte held."""
         return self.offset + len(self._bytes)
 
-    @property
-    def skipping(self) -> bool:
-        """Whether bytes that were skipped are still to come."""
-        return self._skip > 0
-
     def append(self, data: bytes) -> None:
         """Hold more bytes, less those that are to be skipped."""
         skipped = min(self._skip, len(data))

@@ -438,3 +438,23 @@ def test_only_large_segments_vanish() -> None:
 def test_a_single_lost_packet_is_no_failure() -> None:
     talk = started().client(QUERY).client(QUERY, ms=200, events=AGAIN).server(ROWS)
     assert verdict_of(talk).id is VerdictId.OK
+
+
+def test_a_syn_that_the_capture_shows_twice_was_not_repeated() -> None:
+    scan = Talk().client(SYN).client(SYN, events=AGAIN).server(SYN_ACK).client(RST)
+    assert verdict_of(scan).id is VerdictId.PROBE
+    assert verdict_of(Talk().client(SYN).client(SYN, events=AGAIN)).id is VerdictId.PARTIAL
+
+
+def test_evidence_lies_right_when_a_session_is_recognised_late() -> None:
+    talk = Talk().server(b"in the middle of a row").client(ACK).client(QUERY).server(ROWS)
+    verdict = verdict_of(talk.client(QUERY, ms=5).server(ACK).server(RST_ACK))
+    assert verdict.id is VerdictId.RESET_MID_REQUEST
+    assert frames(verdict) == [5, 6, 7]
+
+
+def test_a_start_up_whose_syn_was_not_captured() -> None:
+    talk = opened(Talk()).client(startup()).server(ACK).server(RST_ACK)
+    del talk.packets[:2]
+    verdict = verdict_of(talk)
+    assert (verdict.id, frames(verdict)) == (VerdictId.RESET_DURING_STARTUP, [4, 5, 6])

@@ -123,11 +123,13 @@ class PostgresParser:
     Args:
         from_start: whether the first bytes fed are the first of the connection; otherwise the parser looks
             for messages as it does behind a gap.
+        client_offset, server_offset: where in each side's stream the first bytes fed lie.
     """
 
-    def __init__(self, *, from_start: bool = True) -> None:
-        self._client = _Direction(Unparsed(Side.CLIENT), _Mode.STARTUP if from_start else _Mode.LOST)
-        self._server = _Direction(Unparsed(Side.SERVER), _Mode.MESSAGES if from_start else _Mode.LOST)
+    def __init__(self, *, from_start: bool = True, client_offset: int = 0, server_offset: int = 0) -> None:
+        client, server = Unparsed(Side.CLIENT, client_offset), Unparsed(Side.SERVER, server_offset)
+        self._client = _Direction(client, _Mode.STARTUP if from_start else _Mode.LOST)
+        self._server = _Direction(server, _Mode.MESSAGES if from_start else _Mode.LOST)
         self._requested = ""
         self._answered = not from_start
         self._tls: TlsParser | None = None
