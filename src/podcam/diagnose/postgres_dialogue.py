@@ -79,6 +79,7 @@ class PostgresDialogue:
                 opening=inner.opening or self._opening,
                 unanswered=inner.unanswered or (None if inner.opening else self._unanswered),
                 goodbye=inner.goodbye,
+                cancel=inner.cancel,
                 rejection=inner.rejection,
                 foreign=inner.foreign,
                 foreign_reason=inner.foreign_reason,

@@ -47,7 +47,7 @@ def cancelled(seen: Transcript, _context: Context) -> Verdict | None:
         seen,
         VerdictId.OK,
         Fault.NONE,
-        "A CancelRequest, which the server never answers.",
+        f"{'Presumably a' if standing.encrypted else 'A'} CancelRequest, which the server never answers.",
         *seen.said(standing.cancel),
     )
 

@@ -26,8 +26,11 @@ from podcam.wire.tls import (
 )
 
 _TLS_1_3 = "TLS 1.3"
-_RECORD_OVERHEAD = {True: 17, False: 24}
-"""Bytes that encryption adds, in TLS 1.3 and before it (AES-GCM, the usual ones)."""
+_OVERHEAD_TLS_1_3 = 1 + 16
+_OVERHEAD_AES_GCM = 8 + 16
+_OVERHEAD_CHACHA20 = 16
+"""Bytes that encryption adds: hidden type, explicit nonce, tag (RFC 8446, RFC 5288, RFC 7905)."""
+_CHACHA20 = {0xCCA8, 0xCCA9, 0xCCAA}
 
 _SHORTEST_TICKET = 64
 """A NewSessionTicket carries at least a ticket's state (OpenSSL: about 230 bytes, Go: about 120)."""
@@ -38,6 +41,8 @@ some 320 bytes and more. What it asks or refuses before that is shorter."""
 
 _TERMINATE = 5
 """Bytes of PostgreSQL's goodbye."""
+_CANCEL_REQUEST = 16
+"""Bytes of a CancelRequest with the key of protocol 3.0, shorter than any StartupMessage of libpq."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,7 @@ class TlsDialogue:
         self._server_spoke_tls = not from_start
         self._said: Utterance | None = None
         self._lost = False
+        self._cipher_suite = 0
 
     def hear(self, side: Side, data: bytes) -> None:
         """Take the next bytes of one side."""
@@ -130,6 +136,7 @@ class TlsDialogue:
 
     def _server_hello(self, hello: ServerHello) -> None:
         self._detail["version"] = version_name(hello.version)
+        self._cipher_suite = hello.cipher_suite
         self._detail["cipher_suite"] = f"0x{hello.cipher_suite:04x}"
         if hello.alpn is not None:
             self._detail["selected_alpn"] = hello.alpn
@@ -159,8 +166,12 @@ class TlsDialogue:
         elif record.role is RecordRole.HANDSHAKE:
             self._unanswered = Utterance("TLS handshake (encrypted)", record.span)
         else:
-            overhead = _RECORD_OVERHEAD[self._detail.get("version") == _TLS_1_3]
-            self._records.append(_Record(side, record.span, max(0, record.length - overhead)))
+            self._records.append(_Record(side, record.span, max(0, record.length - self._overhead())))
+
+    def _overhead(self) -> int:
+        if self._detail.get("version") == _TLS_1_3:
+            return _OVERHEAD_TLS_1_3
+        return _OVERHEAD_CHACHA20 if self._cipher_suite in _CHACHA20 else _OVERHEAD_AES_GCM
 
     # -- standing -----------------------------------------------------------------------------------------
 
@@ -188,6 +199,9 @@ class TlsDialogue:
         first = next((record for record in records if record.side is Side.CLIENT), None)
         if first is None:
             return self._standing(Phase.STARTUP, starting=True, opening=self._finished)
+        if first.plaintext == _CANCEL_REQUEST and len(records) == 1:
+            cancel = Utterance("first encrypted record (presumably a CancelRequest)", first.span)
+            return self._standing(Phase.STARTUP, cancel=cancel)
         opening = Utterance("first encrypted record (presumably the StartupMessage)", first.span)
         answers = [record for record in records if record.side is Side.SERVER]
         if not self._from_start or self._longest_answer(records) >= _STARTUP_ANSWER:
@@ -198,17 +212,17 @@ class TlsDialogue:
         last = records[-1]
         if not answers or last is first:
             return self._standing(Phase.STARTUP, starting=True, opening=opening, unanswered=opening)
-        said = Utterance(f"encrypted record of the {last.side}", last.span)
+        latest = Utterance(f"encrypted record of the {last.side}", last.span)
         reacted = len(records) - len(answers) > 1
         if reacted or last.plaintext < _SHORTEST_TICKET:
             phase = Phase.AUTHENTICATION
         elif self._detail.get("version") == _TLS_1_3 and len(answers) == 1:
             return self._standing(
-                Phase.STARTUP, starting=True, opening=opening, unanswered=opening, perhaps_answer=said
+                Phase.STARTUP, starting=True, opening=opening, unanswered=opening, perhaps_answer=latest
             )
         else:
             phase = Phase.STARTUP
-        return self._standing(phase, starting=True, opening=opening, unanswered=said, reacted=reacted)
+        return self._standing(phase, starting=True, opening=opening, unanswered=latest, reacted=reacted)
 
     def _standing(
         self,
@@ -219,6 +233,7 @@ class TlsDialogue:
         opening: Utterance | None = None,
         unanswered: Utterance | None = None,
         goodbye: Utterance | None = None,
+        cancel: Utterance | None = None,
         reacted: bool = False,
         perhaps_answer: Utterance | None = None,
         answered: bool = False,
@@ -233,6 +248,7 @@ class TlsDialogue:
             opening=opening,
             unanswered=unanswered,
             goodbye=goodbye or self._goodbye,
+            cancel=cancel,
             rejection=self._rejection,
             foreign=Utterance("answer that is not TLS", foreign.span) if foreign else None,
             foreign_reason=foreign.reason if foreign else "",

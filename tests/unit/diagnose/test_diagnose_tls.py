@@ -213,6 +213,14 @@ def test_reset_while_a_request_is_pending(make: Make) -> None:
     )
 
 
+def test_a_cancel_request_inside_tls(make: Make) -> None:
+    session = make().client(bytes(16))
+    session.talk.server(ACK).server(FIN_ACK).client(FIN_ACK)
+    verdict = session.verdict()
+    assert (verdict.id, verdict.failed) == (VerdictId.OK, False)
+    assert "CancelRequest" in verdict.summary
+
+
 def test_a_health_check_inside_tls(make: Make) -> None:
     session = make().client(STARTUP).server(ASK).client_says_goodbye()
     session.talk.client(FIN_ACK).server(FIN_ACK)
