@@ -123,6 +123,7 @@ class Analyser:
     def _use(self, kernels: KernelSet) -> None:
         self.kernels = kernels
         self._data: Memory = kernels.memory(self._files.data)
+        self._spare: list[Rows] = []
         self._tables = TableSet(compiled=kernels.compiled, max_connections=self._max_connections)
 
     @property
@@ -151,7 +152,7 @@ class Analyser:
             packets = self._walk(source)
 
     def _decode(self, packets: Table, interfaces: Rows) -> _Chunk:
-        segments = self._tables.rows(SEGMENT, len(packets))
+        segments = self._spare.pop() if self._spare else self._tables.rows(SEGMENT, self._packets_per_chunk)
         self.kernels.read_segments(self._data, packets, 0, len(packets), interfaces, segments)
         return _Chunk(packets, segments, interfaces)
 
@@ -161,6 +162,7 @@ class Analyser:
                 chunks = _ahead(chunks, pool)
             for chunk in chunks:
                 self._take(chunk)
+                self._spare.append(chunk.segments)
                 self._files.forget()
                 if progress:
                     progress()
@@ -172,7 +174,7 @@ class Analyser:
         self.packets.resize(first + count, refcheck=False)
         self.packets[first:] = chunk.packets
         self._interfaces = chunk.interfaces
-        tables, is_rehashed = self._tables.with_room(self.packets, chunk.segments, chunk.interfaces)
+        tables, is_rehashed = self._tables.with_room(self.packets, chunk.segments, chunk.interfaces, count)
         if is_rehashed:
             self.kernels.refill_slots(tables)
         self.kernels.follow(self._data, tables, first, count, self._max_connections)

@@ -67,10 +67,9 @@ class TableSet:
             return table
         return [dict(zip(table.dtype.names or (), row, strict=True)) for row in table.tolist()]
 
-    def with_room(self, packets: Table, segments: Rows, interfaces: Rows) -> tuple[Tables, bool]:
-        """All tables, with room for what the segments may bring, and whether the slots are new and empty."""
+    def with_room(self, packets: Table, segments: Rows, interfaces: Rows, count: int) -> tuple[Tables, bool]:
+        """All tables, with room for what `count` packets may bring; whether the slots are new and empty."""
         tables = self._tables._replace(packets=packets, segments=segments, interfaces=interfaces)
-        count = len(segments)
         rows = int(tables.counters[COUNT_CONNECTIONS]) + count
         if rows > self._max_connections:
             rows = self._max_connections
