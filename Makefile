@@ -21,7 +21,7 @@ demo: $(VENV)/.demo  ## Record, fail, clip, diagnose: the whole way in under a m
 
 test: $(VENV)/.dev  ## All tests; those that lack a right or a program skip, and say why
 	@scripts/system-packages "the tests" tcpdump=tcpdump tshark=tshark dumpcap=wireshark-common \
-		ip=iproute2 openssl=openssl || true
+		ip=iproute2 nft=nftables sysctl=procps openssl=openssl || true
 	$(BIN)/python -m pytest $(PYTEST)
 
 check: $(VENV)/.dev  ## Style, types, the rooms' directions, the pinned requirements
