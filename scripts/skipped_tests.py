@@ -13,6 +13,7 @@ _EXCUSED = (
     "../shared",  # captures that lie beside the repository on some machines only
     "tshark 4.0",  # Debian 12 has it, later systems have newer ones
     "outside root's home",
+    "may not be run by another user",
     "gives ordinary users no user namespaces",
 )
 """What no set-up of ours can bring about, in the words of the tests."""

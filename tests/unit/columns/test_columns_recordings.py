@@ -123,7 +123,8 @@ def test_more_segments_than_files_may_be_open(tmp_path: Path) -> None:
     for sequence in range(80):
         write_segment(tmp_path / "ring", WEB, [packets], sequence)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (60, hard))
+    highest = max(int(name.name) for name in Path("/proc/self/fd").iterdir())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 30, hard))
     try:
         assert read(tmp_path / "ring").summary.packets == 80 * 4
     finally:
