@@ -39,6 +39,8 @@ _FRAME_BYTES = 2048  # asked for by the kernel's checks, but without meaning in 
 _KIB, _MIB = 1 << 10, 1 << 20
 _SMALLEST_BLOCK, _LARGEST_BLOCK = 128 * _KIB, _MIB
 _SMALLEST_RING, _LARGEST_RING = _MIB, 32 * _MIB
+_RETIRE_MS, _LONGEST_RETIRE_MS = 200, 1000
+_MOST_TIMERS_PER_SECOND = 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class Geometry:
 
     block_bytes: int
     blocks: int
-    retire_ms: int = 200
+    retire_ms: int = _RETIRE_MS
 
     @property
     def ring_bytes(self) -> int:
@@ -62,19 +64,22 @@ class Geometry:
         return None if self.ring_bytes >= _LARGEST_RING else geometry(2 * self.ring_bytes, self.retire_ms)
 
 
-def geometry(ring_bytes: int, retire_ms: int = 200) -> Geometry:
+def geometry(ring_bytes: int, retire_ms: int = _RETIRE_MS) -> Geometry:
     """Shape a ring of at most `ring_bytes`, within 1 and 32 MB."""
     size = _power_of_two_within(ring_bytes, _SMALLEST_RING, _LARGEST_RING)
     block = _power_of_two_within(size // 64, _SMALLEST_BLOCK, _LARGEST_BLOCK)
     return Geometry(block, size // block, retire_ms)
 
 
-def geometry_for(budget_bytes: int, points: int, retire_ms: int = 200) -> Geometry:
+def geometry_for(budget_bytes: int, points: int) -> Geometry:
     """Shape the rings of a recorder whose points share a budget.
 
     No ring is smaller than 1 MB, so more points than the budget has megabytes take more than the budget.
+    The more points, the longer a block waits for more packets: each ring has a timer in the kernel, which
+    costs about 7 µs whenever it expires, idle or not.
     """
-    return geometry(budget_bytes // max(points, 1), retire_ms)
+    retire_ms = max(_RETIRE_MS, points * 1000 // _MOST_TIMERS_PER_SECOND)
+    return geometry(budget_bytes // max(points, 1), min(retire_ms, _LONGEST_RETIRE_MS))
 
 
 def _power_of_two_within(size: int, smallest: int, largest: int) -> int:

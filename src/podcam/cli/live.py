@@ -11,6 +11,7 @@ from podcam.cli.arguments import format_size
 
 _SECOND_NS = 1_000_000_000
 Event = dict[str, Any]
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Reporter(Protocol):
@@ -28,7 +29,7 @@ class JsonLines:
 
     def show(self, events: Sequence[Event]) -> None:
         """Write them at once."""
-        print("\n".join(json.dumps(event, separators=(",", ":")) for event in events), flush=True)
+        print("\n".join(map(_encode, events)), flush=True)
 
     def close(self) -> None:
         """Nothing is left to do."""

@@ -98,7 +98,8 @@ class ClipStore:
             shutil.rmtree(half_removed, ignore_errors=True)
         clips = self.clips()
         files = {clip.path.name: _files(clip.path) for clip in clips}
-        going = clips_over(files, [c.path.name for c in clips if _may_go(c) and c.path.name != spared], budget_bytes)
+        removable = [clip.path.name for clip in clips if _may_go(clip) and clip.path.name != spared]
+        going = clips_over(files, removable, budget_bytes)
         gone = [clip for clip in clips if clip.path.name in going]
         for clip in gone:
             remove(clip.path)

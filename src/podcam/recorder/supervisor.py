@@ -352,8 +352,7 @@ class Recorder:
             self._keep_write_budget({name: written.get(name, 0) for name in recorded})
 
     def _totals(self, name: str) -> Event:
-        totals = self._tallies[name].totals(detecting=self._detecting)
-        return {**totals, "clips": self._clips.kept}
+        return self._tallies[name].totals(detecting=self._detecting) | {"clips": self._clips.kept}
 
     def _failed(self, point: str, found: Sequence[Message]) -> None:
         failures = [
@@ -363,7 +362,7 @@ class Recorder:
             )
             for message in found
         ]
-        self._tallies[point].failures += len(failures)
+        self._tallies[point].failed(len(failures))
         self._observe([_event("failure", point, _description(failure)) for failure, _ in failures])
         self._clips.failed(point, failures, time.time_ns())
 

@@ -40,9 +40,12 @@ class Tally:
     """Those that were reported."""
     _written: _Counters = field(default_factory=lambda: _Counters.zero(_WRITTEN))
     _detected: _Counters = field(default_factory=lambda: _Counters.zero(_DETECTED))
+    _totals: dict[str, int | None] | None = None
+    """What `totals` gave, until something changes: an idle point is asked every second."""
 
     def wrote(self, values: Sequence[int]) -> int:
         """Take the writer's counts, ring bytes and oldest time; return the bytes written since the last."""
+        self._totals = None
         before = self._written.latest[1]
         *counts, self.ring_bytes, self.oldest_ns = values
         self._written.latest = tuple(counts)
@@ -50,7 +53,13 @@ class Tally:
 
     def detected(self, values: Sequence[int]) -> None:
         """Take the detector's counts."""
+        self._totals = None
         self._detected.latest = tuple(values)
+
+    def failed(self, failures: int) -> None:
+        """So many more were reported."""
+        self._totals = None
+        self.failures += failures
 
     def begin_writing_anew(self) -> None:
         """The writer was started again."""
@@ -63,16 +72,18 @@ class Tally:
 
     def totals(self, *, detecting: bool) -> dict[str, int | None]:
         """As `status` and `stopped` events carry them; null for what is not looked at."""
-        packets, written_bytes, dropped, freezes = self._written.sums()
-        connections, unlisted, not_seen = self._detected.sums()
-        return {
-            "packets": packets,
-            "bytes": written_bytes,
-            "dropped": dropped,
-            "freezes": freezes,
-            "ring_bytes": self.ring_bytes,
-            "oldest_ns": self.oldest_ns,
-            "connections": connections if detecting else None,
-            "failures": self.failures + unlisted if detecting else None,
-            "control_dropped": not_seen if detecting else None,
-        }
+        if self._totals is None:
+            packets, written_bytes, dropped, freezes = self._written.sums()
+            connections, unlisted, not_seen = self._detected.sums()
+            self._totals = {
+                "packets": packets,
+                "bytes": written_bytes,
+                "dropped": dropped,
+                "freezes": freezes,
+                "ring_bytes": self.ring_bytes,
+                "oldest_ns": self.oldest_ns,
+                "connections": connections if detecting else None,
+                "failures": self.failures + unlisted if detecting else None,
+                "control_dropped": not_seen if detecting else None,
+            }
+        return self._totals
