@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from podcam.columns.connections import Connections, ServerOverflow, address_text
 from podcam.columns.kernels.memory import Memory
-from podcam.columns.kernels.tcp import SYN_FROM_OTHER_SIDE
+from podcam.columns.kernels.sides import SYN_FROM_OTHER_SIDE
 from podcam.columns.layout import (
     MAX_CONNECTIONS,
     MAX_OVERFLOW_SERVERS,

@@ -20,10 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from podcam.columns import layout
-from podcam.columns.kernels import analysis, memory, records, segments, tcp
+from podcam.columns.kernels import analysis, memory, records, segments, sides, streams, tcp
 from podcam.columns.kernels.memory import Memory
 
-_MODULES: tuple[ModuleType, ...] = (memory, records, segments, analysis, tcp)
+_MODULES: tuple[ModuleType, ...] = (memory, records, segments, analysis, streams, sides, tcp)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def _set(*, compiled: bool, find: Callable[[Any], Any]) -> KernelSet:
         walk_block=find(records.walk_block),
         read_segments=find(segments.read_segments),
         follow=find(tcp.follow),
-        refill_slots=find(tcp.refill_slots),
+        refill_slots=find(streams.refill_slots),
     )
 
 
