@@ -113,11 +113,11 @@ def cache_folder() -> Path | None:
     for module in (*_MODULES, layout):
         sources.update(Path(str(module.__file__)).read_bytes())
     base = os.environ.get("XDG_CACHE_HOME")
-    root = Path(base) if base else Path.home() / ".cache"
-    folder = root / "podcam" / f"kernels-{sources.hexdigest()[:16]}"
     try:
+        root = Path(base) if base else Path.home() / ".cache"
+        folder = root / "podcam" / f"kernels-{sources.hexdigest()[:16]}"
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             return folder
-    except OSError:
+    except (OSError, RuntimeError):  # RuntimeError: a user without a home
         return None
