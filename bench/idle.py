@@ -4,7 +4,7 @@ usage: python bench/idle.py [--quick] [--points N] [--seconds S] [--rounds N] [-
 
 Turns with and without `podcam record` alternate on the same namespaces. CPU is what all threads of all its
 processes ran (/proc/PID/task/*/schedstat), plus the softirq time of the machine (/proc/stat) that is more
-than in the turn without; memory the sum of their RSS, to which the mapped kernel rings belong. For the
+than in the turn without, the lowest of all turns in each case, as whatever else runs only adds to it; memory the sum of their RSS, to which the mapped kernel rings belong. For the
 freeze, some datagrams are sent in every namespace; its time is from the request on the control socket to the
 `clip` event. Needs root.
 """
@@ -197,11 +197,8 @@ def report(with_it: list[Turn], without: list[Turn], freezes: list[Freeze]) -> b
             f"| {freeze.packets:,} | {freeze.copied} |"
         )
     rss = max(turn.rss_mb for turn in with_it)
-    cpu_percent = statistics.median(turn.cpu for turn in with_it) + max(
-        0.0,
-        statistics.median(turn.softirq for turn in with_it)
-        - statistics.median(turn.softirq for turn in without),
-    )
+    softirq = min(turn.softirq for turn in with_it) - min(turn.softirq for turn in without)
+    cpu_percent = statistics.median(turn.cpu for turn in with_it) + max(0.0, softirq)
     slowest = max(freeze.seconds - freeze.block_timeout_s for freeze in freezes)
     promises = {
         f"RSS at most {MOST_RSS_MB} MB: {rss:.0f}": rss <= MOST_RSS_MB,
