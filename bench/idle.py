@@ -4,9 +4,9 @@ usage: python bench/idle.py [--quick] [--points N] [--seconds S] [--rounds N] [-
 
 Turns with and without `podcam record` alternate on the same namespaces. CPU is what all threads of all its
 processes ran (/proc/PID/task/*/schedstat), plus the softirq time of the machine (/proc/stat) that is more
-than in the turn without, the lowest of all turns in each case, as whatever else runs only adds to it; memory the sum of their RSS, to which the mapped kernel rings belong. For the
-freeze, some datagrams are sent in every namespace; its time is from the request on the control socket to the
-`clip` event. Needs root.
+than without: the lowest of all turns each, as whatever else the machine does only adds to it. Memory is the
+sum of the processes' RSS, to which the mapped kernel rings belong. For the freeze, some datagrams are sent in
+every namespace; its time is from the request on the control socket to the `clip` event. Needs root.
 """
 
 import argparse

@@ -483,6 +483,19 @@ def test_a_running_recorder_answers_with_the_path_of_a_complete_clip(where: Lab,
         recorder.stop()
 
 
+def test_what_happened_right_before_the_request_is_in_the_clip(
+    here: Namespace, tmp_path: Path, sender: NumberedSender
+) -> None:
+    """The last packets lie in a block that the kernel has yet to hand over."""
+    with recording("--netns", here.name, "--dir", tmp_path, "--on", "none") as recorder:
+        for _ in range(3):
+            sender.send(10)
+            answer = ask_recorder(tmp_path, {"verb": "clip", "last_ns": 10**10, "reason": "now"})
+            assert answer is not None
+            assert numbers_in(Path(answer["clip"]) / name_of(here)) == set(range(sender.sent))
+        recorder.stop()
+
+
 def test_several_ask_at_once_and_each_gets_a_clip(here: Namespace, tmp_path: Path) -> None:
     with recording("--netns", here.name, "--dir", tmp_path, "--on", "none") as recorder:
         lab.exchange(here, here, "127.0.0.1", PORT)

@@ -170,7 +170,7 @@ class Clips:
             manifest = growing.clip.manifest
             self._tell("clip", growing.point, path=str(growing.clip.path), reason=manifest.reason, state=OPEN)
         if ended:
-            growing.ended_ns = max(now_ns, growing.opened.window.start_ns)
+            growing.ended_ns = now_ns
             if not self._count():
                 self.all_counted()
 
@@ -232,7 +232,7 @@ class Clips:
         opened, ended_ns = growing.opened, growing.ended_ns
         window = opened.window
         if ended_ns is not None:
-            window = replace(window, end_ns=min(window.end_ns, ended_ns))
+            window = ended(window, growing.clip.manifest.created_ns, ended_ns)
         manifest = replace(
             growing.clip.manifest,
             window=window,
@@ -259,6 +259,11 @@ class Clips:
                 self._tell("warning", point, text=f"the clips reached their budget: {gone.path} was removed")
         except ClipError as error:
             self._tell("warning", point, text=str(error))
+
+
+def ended(window: Window, created_ns: int, now_ns: int) -> Window:
+    """What of a clip's window has passed; all of it if the clock was set back since the clip was made."""
+    return replace(window, end_ns=min(window.end_ns, now_ns)) if now_ns >= created_ns else window
 
 
 def _unlisted(opened: OpenClip) -> tuple[str, ...]:

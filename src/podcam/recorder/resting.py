@@ -8,6 +8,7 @@ from pathlib import Path
 from podcam.clip import COMPLETE, OPEN, Clip, ClipPart, ClipStore, Manifest, write_manifest
 from podcam.errors import ClipError, SegmentError
 from podcam.model.point import Window
+from podcam.recorder.clips import ended
 from podcam.recorder.folder import RecorderFolder
 from podcam.ring import SegmentHeader, SegmentReader, freeze, read_totals, segments_in
 
@@ -37,7 +38,7 @@ def complete_left_open(folder: RecorderFolder, warn: Callable[[str], None]) -> N
         manifest = clip.manifest
         if manifest.state != OPEN:
             continue
-        window = replace(manifest.window, end_ns=min(manifest.window.end_ns, time.time_ns()))
+        window = ended(manifest.window, manifest.created_ns, time.time_ns())
         left = replace(manifest, window=window, warnings=(*manifest.warnings, why))
         try:
             _complete(folder, replace(clip, manifest=left))
