@@ -36,6 +36,7 @@ _SENDER, _RECEIVER = ip_interface("192.0.2.10/24"), ip_interface("192.0.2.20/24"
 _BUFFER_MIB = 32
 _DISABLE_IPV6 = Path("/proc/sys/net/ipv6/conf/default/disable_ipv6")
 _READY_WITHIN_S = 15.0
+_CAUGHT_UP_WITHIN_S = 20.0
 _CAUGHT_UP_AFTER_S = 1.25
 """tcpdump lets a quiet kernel block wait for 1 s before it reads it."""
 _BUSY_NS_PER_S = 20_000_000
@@ -191,8 +192,13 @@ class _Running:
         return self._sum("io", r"wchar: (\d+)")
 
     def wait_until_caught_up(self) -> None:
+        end = time.monotonic() + _CAUGHT_UP_WITHIN_S
         busy = True
         while busy:
+            if time.monotonic() > end:
+                raise RuntimeError(
+                    f"{self._process.args!r} is still busy {_CAUGHT_UP_WITHIN_S:g} s after the load"
+                )
             before = self.cpu_ns()
             time.sleep(_CAUGHT_UP_AFTER_S)
             busy = self.cpu_ns() - before > _BUSY_NS_PER_S * _CAUGHT_UP_AFTER_S
@@ -232,6 +238,7 @@ def measure(tool: Tool, load: Load, seconds: float, scratch: Path) -> Result:
             ring = folder / "ring"
             ring.mkdir()
             recorder = _Running(receiver, tool.command(ring), folder / "recorder.out")
+            cleanup.callback(recorder.kill)
             recorder.wait_until_it_prints(tool.ready)
             offered, cpu, written = _packets(receiver), recorder.cpu_ns(), recorder.written_bytes()
             assert source.stdin

@@ -205,6 +205,9 @@ class MappedRing:
         except (OSError, ValueError) as error:
             raise CaptureError(f"the packet ring cannot be mapped: {error}") from error
         self._view = memoryview(self._map)
+        # The kernel reuses a block the moment that its status is 0: that has to be one store. `pack_into`
+        # makes two (it clears, then writes); the second hid blocks that the kernel had filled in between.
+        self._statuses = self._view.cast("I")[blocks.STATUS_OFFSET // 4 :: shape.block_bytes // 4]
         self._next = self._first_unreleased()
         self._handed_out = 0
 
@@ -240,7 +243,7 @@ class MappedRing:
         for _ in range(count):
             start = self._start(self._next)
             struct.pack_into("=Q", self._view, start + blocks.RELEASED_OFFSET, self._next)
-            struct.pack_into("=I", self._view, start + blocks.STATUS_OFFSET, blocks.TP_STATUS_KERNEL)
+            self._statuses[self._index(self._next)] = blocks.TP_STATUS_KERNEL
             self._next += 1
             self._handed_out -= 1
 
@@ -271,15 +274,18 @@ class MappedRing:
 
     def close(self) -> None:
         """Unmap. Blocks handed out must not be used any more; what was not released stays in the socket."""
+        self._statuses.release()
         self._view.release()
         self._map.close()
 
     def _start(self, sequence: int) -> int:
-        return (sequence - 1) % self.shape.blocks * self.shape.block_bytes
+        return self._index(sequence) * self.shape.block_bytes
+
+    def _index(self, sequence: int) -> int:
+        return (sequence - 1) % self.shape.blocks
 
     def _status(self, sequence: int) -> int:
-        status: int = struct.unpack_from("=I", self._view, self._start(sequence) + blocks.STATUS_OFFSET)[0]
-        return status
+        return self._statuses[self._index(sequence)]
 
     def _first_unreleased(self) -> int:
         """Return the sequence number of the block to read first."""
@@ -290,7 +296,5 @@ class MappedRing:
         if released and self._status(released) & blocks.TP_STATUS_USER:
             ours = struct.unpack_from("=Q", self._view, self._start(released) + blocks.SEQUENCE_OFFSET)[0]
             if ours == released:  # its reader died between noting the release and making it
-                struct.pack_into(
-                    "=I", self._view, self._start(released) + blocks.STATUS_OFFSET, blocks.TP_STATUS_KERNEL
-                )
+                self._statuses[self._index(released)] = blocks.TP_STATUS_KERNEL
         return released + 1
