@@ -14,6 +14,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -62,11 +63,17 @@ class Lab:
     database: Namespace
 
 
-@pytest.fixture
-def where() -> Iterator[Lab]:
+@contextmanager
+def a_lab() -> Iterator[Lab]:
     with lab.namespace() as pod, lab.namespace() as database:
         lab.join(pod, database)
         yield Lab(pod, database)
+
+
+@pytest.fixture
+def where() -> Iterator[Lab]:
+    with a_lab() as made:
+        yield made
 
 
 @pytest.fixture
@@ -268,12 +275,15 @@ def no_answer(where: Namespace, address: str) -> None:
             client.connect((address, PORT))
 
 
-@pytest.mark.parametrize("family", SIDES)
-def test_every_failure_of_connecting_gives_an_event_and_a_clip_with_its_packets(
-    where: Lab, tmp_path: Path, family: str
-) -> None:
-    side = SIDES[family]
+def test_every_failure_of_connecting_gives_an_event_and_a_clip_with_its_packets(tmp_path: Path) -> None:
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        for family in [pool.submit(fail_in_every_way, side, tmp_path / name) for name, side in SIDES.items()]:
+            family.result()
+
+
+def fail_in_every_way(side: Side, tmp_path: Path) -> None:
     with (
+        a_lab() as where,
         recording(
             "--netns", where.pod.name, "--dir", tmp_path, "--before", "20s", "--after", "200ms"
         ) as recorder,
@@ -729,6 +739,7 @@ def test_the_oldest_clips_go_when_the_budget_is_reached_but_for_pinned_and_open_
         refused(here)
         growing = Path(recorder.wait_for(lambda e: e["event"] == "clip" and "refused" in e["path"])["path"])
         asked += [ask()]
+        recorder.wait_for_kind("warning")
         left = {clip.path: clip.manifest.state for clip in clips_of(tmp_path)}
         recorder.stop()
     assert left == {asked[0]: "complete", asked[2]: "complete", growing: "open", asked[3]: "complete"}

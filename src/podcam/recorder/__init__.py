@@ -5,6 +5,7 @@ writer (writer.py) and a detector (detection.py), which are processes of their o
 """
 
 from podcam.recorder.control import ask_recorder
+from podcam.recorder.events import Event
 from podcam.recorder.folder import RecorderFolder, default_folder
 from podcam.recorder.resting import clip_at_rest
 from podcam.recorder.settings import (
@@ -13,7 +14,7 @@ from podcam.recorder.settings import (
     TrafficSettings,
     TriggerSettings,
 )
-from podcam.recorder.supervisor import Event, Recorder
+from podcam.recorder.supervisor import Recorder
 
 __all__ = [
     "Event",

@@ -9,6 +9,7 @@ from podcam.errors import ClipError
 from podcam.model.failure import Failure, ServerCounts
 from podcam.model.point import Interface, Point, Window
 from podcam.recorder.channel import Message
+from podcam.recorder.requests import Answer
 from podcam.recorder.settings import SECOND_NS
 from podcam.ring import Totals
 from podcam.trigger import Counted, Keeper, OpenClip
@@ -19,8 +20,6 @@ _GOOD_MARGIN_NS = SECOND_NS // 100
 """Around a good connection: its last packet may be acknowledged a little later."""
 _LONGEST_GOOD_NS = 60 * SECOND_NS
 """Of a good connection that lasted longer the beginning is kept: start-ups are what is compared."""
-
-Answer = Callable[[Message], None]
 
 
 @dataclass(slots=True)

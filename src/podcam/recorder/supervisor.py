@@ -9,34 +9,32 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import astuple
 from typing import Any
 
 from podcam.capture import control_frames_for, geometry_for
 from podcam.clip import ClipStore
 from podcam.errors import PodcamError
-from podcam.model.failure import Failure, counts_from_json, failure_from_json
+from podcam.model.failure import counts_from_json, failure_from_json
 from podcam.model.point import Window
 from podcam.recorder.channel import Message
 from podcam.recorder.clips import Clips
 from podcam.recorder.command import Command, check_command
-from podcam.recorder.control import ControlConnection, ControlServer
 from podcam.recorder.detection import Detection
+from podcam.recorder.events import Event, event, failure_event
 from podcam.recorder.folder import RecorderFolder
 from podcam.recorder.following import Following
 from podcam.recorder.names import BackgroundLookup, resolve
 from podcam.recorder.points import WatchedPoint, find_namespaces
 from podcam.recorder.process import Child
+from podcam.recorder.requests import Answer, Requests
 from podcam.recorder.resting import complete_left_open
 from podcam.recorder.settings import SECOND_NS, RecorderSettings
 from podcam.recorder.tally import Tally
 from podcam.recorder.write_budget import WriteBudget
 from podcam.recorder.writer import Writer
 from podcam.trigger import Keeper, Policy
-
-Event = dict[str, Any]
-"""One line of `podcam record --json`: `event`, `time_ns`, `point`, and what belongs to that event."""
 
 _START_SECONDS = 30.0
 _STOP_SECONDS = 60.0
@@ -132,8 +130,7 @@ class Recorder:
         if self._detecting:
             self._start_detector()
         self._await_points()
-        self._control = ControlServer(self._folder.path)
-        self._selector.register(self._control, selectors.EVENT_READ, self._accept)
+        self._requests = Requests(self._folder.path, self._selector, self._serve)
         for point in self._points.values():
             self._selector.register(
                 point.links, selectors.EVENT_READ, functools.partial(self._links_changed, point)
@@ -341,14 +338,14 @@ class Recorder:
 
     # --- what is told ---
 
-    def _tell(self, event: str, point: str | None, **fields: Any) -> None:
-        self._observe([_event(event, point, fields)])
+    def _tell(self, kind: str, point: str | None, **fields: Any) -> None:
+        self._observe([event(kind, point, fields)])
 
     def _take_status(self, points: dict[str, list[Any]]) -> None:
         written = {name: self._tallies[name].wrote(values) for name, values in points.items()}
         if not self._stopping:
             recorded = [name for name, tally in self._tallies.items() if tally.recording]
-            self._observe([_event("status", name, self._totals(name)) for name in recorded])
+            self._observe([event("status", name, self._totals(name)) for name in recorded])
             self._keep_write_budget({name: written.get(name, 0) for name in recorded})
 
     def _totals(self, name: str) -> Event:
@@ -363,7 +360,7 @@ class Recorder:
             for message in found
         ]
         self._tallies[point].failed(len(failures))
-        self._observe([_event("failure", point, _description(failure)) for failure, _ in failures])
+        self._observe([failure_event(point, failure) for failure, _ in failures])
         self._clips.failed(point, failures, time.time_ns())
 
     # --- clips ---
@@ -377,27 +374,7 @@ class Recorder:
             return False
         return self._detector.channel.send({"do": "count"})
 
-    def _accept(self) -> None:
-        connection = self._control.accept()
-        if connection is not None:
-            self._selector.register(
-                connection, selectors.EVENT_READ, functools.partial(self._serve, connection)
-            )
-
-    def _serve(self, connection: ControlConnection) -> None:
-        try:
-            request = connection.request()
-        except EOFError:
-            self._hang_up(connection)
-            return
-        if request is None:
-            return
-        self._selector.unregister(connection)
-
-        def answer(message: Message) -> None:
-            connection.answer(message)
-            connection.close()
-
+    def _serve(self, request: Message, answer: Answer) -> None:
         match request:
             case {"verb": "clip", "last_ns": int(last_ns), "reason": str(reason)}:
                 now_ns = time.time_ns()
@@ -405,10 +382,6 @@ class Recorder:
                 self._clips.asked(point, Window(now_ns - last_ns, now_ns), reason, now_ns, answer)
             case _:
                 answer({"error": "the recorder does not know this request: is it of another version?"})
-
-    def _hang_up(self, connection: ControlConnection) -> None:
-        self._selector.unregister(connection)
-        connection.close()
 
     # --- what changes while recording ---
 
@@ -505,25 +478,5 @@ class Recorder:
             if self._tallies[point.name].recording:
                 self._tell("stopped", point.name, **self._totals(point.name))
             point.close()
-        if hasattr(self, "_control"):
-            self._control.close()
-
-
-def _event(event: str, point: str | None, fields: Mapping[str, Any]) -> Event:
-    return {"event": event, "time_ns": time.time_ns(), "point": point, **fields}
-
-
-def _description(failure: Failure) -> Event:
-    return {
-        "failure_class": failure.failure_class,
-        "client": {"ip": failure.client.ip, "port": failure.client.port},
-        "server": {"ip": failure.server.ip, "port": failure.server.port},
-        "by": failure.by,
-        "start_ns": failure.start_ns,
-        "failed_ns": failure.time_ns,
-        "client_bytes": failure.client_bytes,
-        "client_acked": failure.client_acked,
-        "server_bytes": failure.server_bytes,
-        "server_acked": failure.server_acked,
-        "text": failure.sentence(),
-    }
+        if hasattr(self, "_requests"):
+            self._requests.close()
