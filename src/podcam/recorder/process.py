@@ -1,5 +1,6 @@
 """A process of the recorder beside the supervisor: forked, so that it shares the interpreter's memory."""
 
+import gc
 import os
 import select
 import signal
@@ -56,6 +57,8 @@ def _become(name: str, main: Callable[[Channel], None], channel: Channel) -> Non
             signal.signal(number, signal.SIG_IGN)
         Path("/proc/self/comm").write_text(f"podcam-{name}"[:15], encoding="ascii")
         _close_all_but(channel.fileno())
+        # Counting references frees all that these processes make: a collection would only stop them for long.
+        gc.disable()
         main(channel)
         code = 0
     except BaseException:  # noqa: BLE001 - the last frame of a process: told on standard error, then gone

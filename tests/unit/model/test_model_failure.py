@@ -32,8 +32,10 @@ def failure(by: str, **counts: int | None) -> Failure:
         ),
         (
             failure("server"),
-            "reset by the server after it had acknowledged an unknown number of bytes "
-            "and sent an unknown number of bytes",
+            (
+                "reset by the server after it had acknowledged an unknown number of bytes "
+                "and sent an unknown number of bytes"
+            ),
         ),
     ],
 )
