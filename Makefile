@@ -37,14 +37,12 @@ format: $(VENV)/.dev  ## Bring the code into the agreed style
 
 bench: $(VENV)/.dev bench-programs  ## What the design promises, measured beside tcpdump, dumpcap, tshark (root, half an hour)
 	$(BIN)/python bench/recorder.py
-	$(BIN)/python bench/idle.py
 	$(BIN)/python bench/detector.py
 	$(BIN)/python bench/idle.py
 	$(BIN)/python bench/analyser.py
 
 bench-quick: $(VENV)/.dev bench-programs  ## One short iteration of every benchmark, to see that it still runs
 	$(BIN)/python bench/recorder.py --quick
-	$(BIN)/python bench/idle.py --quick
 	$(BIN)/python bench/detector.py --quick
 	$(BIN)/python bench/idle.py --quick
 	$(BIN)/python bench/analyser.py --quick
