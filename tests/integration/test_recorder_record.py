@@ -447,6 +447,22 @@ def test_two_recorders_do_not_share_a_folder(tmp_path: Path) -> None:
         recorder.stop()
 
 
+def test_a_folder_stays_locked_until_the_writer_of_a_killed_recorder_has_ended(tmp_path: Path) -> None:
+    arguments = ("--dir", tmp_path, "--interface", "lo", "--on", "none", "--for", "1s")
+    with recording("--dir", tmp_path, "--interface", "lo", "--on", "none") as recorder:
+        recorder.wait_for_kind("started")
+        writer = recorder.child("writer")
+        os.kill(writer, signal.SIGSTOP)
+        try:
+            os.kill(recorder.process.pid, signal.SIGKILL)
+            recorder.process.wait(timeout=10)
+            done = podcam("record", *arguments)
+            assert (done.returncode, str(recorder.process.pid) in done.stderr) == (1, True)
+        finally:
+            os.kill(writer, signal.SIGCONT)
+        assert podcam("record", *arguments).returncode == 0
+
+
 def test_the_clock_of_packets_is_that_of_events(here: Namespace, tmp_path: Path) -> None:
     with recording("--netns", here.name, "--dir", tmp_path, "--on", "none") as recorder:
         started_ns = recorder.wait_for_kind("started")["time_ns"]

@@ -2,7 +2,6 @@
 
 import gc
 import os
-import select
 import signal
 import traceback
 from collections.abc import Callable
@@ -20,27 +19,21 @@ class Child:
     when to stop, and when the supervisor is gone its channel ends, which means the same.
     """
 
-    def __init__(self, name: str, main: Callable[[Channel], None]) -> None:
+    def __init__(self, name: str, main: Callable[[Channel], None], keep: int) -> None:
+        """Start it; of all open descriptors it keeps `keep` alone, until it ends."""
         self.name = name
         ours, theirs = Channel.pair()
         self.pid = os.fork()
         if self.pid == 0:
-            _become(name, main, theirs)
+            _become(name, main, theirs, keep)
         theirs.close()
         self.channel = ours
         self.pidfd = os.pidfd_open(self.pid)
 
-    def ended(self, timeout_seconds: float) -> int | None:
-        """The exit code (negative for a signal) once it has ended within the time given, else None."""
-        readable, _, _ = select.select([self.pidfd], [], [], timeout_seconds)
-        if not readable:
-            return None
+    def ended(self) -> int:
+        """Wait for its end, and return its exit code (negative for a signal)."""
         _pid, status = os.waitpid(self.pid, 0)
         return os.waitstatus_to_exitcode(status)
-
-    def kill(self) -> None:
-        """End it at once."""
-        signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
     def close(self) -> None:
         """Let go of the channel and of the process's descriptor."""
@@ -48,7 +41,7 @@ class Child:
         os.close(self.pidfd)
 
 
-def _become(name: str, main: Callable[[Channel], None], channel: Channel) -> None:
+def _become(name: str, main: Callable[[Channel], None], channel: Channel, keep: int) -> None:
     """The child's whole life; never returns."""
     code = 1
     try:
@@ -56,7 +49,7 @@ def _become(name: str, main: Callable[[Channel], None], channel: Channel) -> Non
         for number in _IGNORED:
             signal.signal(number, signal.SIG_IGN)
         Path("/proc/self/comm").write_text(f"podcam-{name}"[:15], encoding="ascii")
-        _close_all_but(channel.fileno())
+        _close_all_but(channel.fileno(), keep)
         # Counting references frees all that these processes make: a collection would only stop them for long.
         gc.disable()
         main(channel)
@@ -67,11 +60,11 @@ def _become(name: str, main: Callable[[Channel], None], channel: Channel) -> Non
         os._exit(code)
 
 
-def _close_all_but(kept: int) -> None:
+def _close_all_but(*kept: int) -> None:
     """Close what was inherited: a copy of a packet socket here would keep its ring alive there."""
     for entry in os.listdir("/proc/self/fd"):  # noqa: PTH208 - a snapshot, as the listing itself holds one open
         descriptor = int(entry)
-        if descriptor > 2 and descriptor != kept:
+        if descriptor > 2 and descriptor not in kept:
             try:
                 os.close(descriptor)
             except OSError:

@@ -192,7 +192,7 @@ class Recorder:
                 )
 
     def _begin(self, name: str, main: Callable[[Any], None], says: Callable[[Message], None]) -> Child:
-        child = Child(name, main)
+        child = Child(name, main, keep=self._lock)
         self._running.add(name)
         self._selector.register(
             child.channel, selectors.EVENT_READ, functools.partial(self._hear, child, says)
@@ -256,12 +256,12 @@ class Recorder:
         self._selector.unregister(child.pidfd)
         while child.channel in self._selector.get_map():
             self._selector.get_key(child.channel).data()
-        code = child.ended(0.0)
+        code = child.ended()
         child.close()
         self._running.discard(child.name)
         if self._stopping:
             return
-        why = self._why_failed or (f"killed by signal {-code}" if code and code < 0 else f"exit code {code}")
+        why = self._why_failed or (f"killed by signal {-code}" if code < 0 else f"exit code {code}")
         self._why_failed = ""
         now = time.monotonic()
         deaths = [death for death in self._deaths[child.name] if now - death < _DEATHS_SECONDS] + [now]
