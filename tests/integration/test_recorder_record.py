@@ -7,6 +7,7 @@ import socket
 import struct
 import subprocess
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -283,6 +284,21 @@ def test_a_command_is_recorded_while_it_runs_and_gives_its_code(tmp_path: Path) 
     for command, code in ((["true"], 0), (["sh", "-c", "exit 3"], 3), (["sh", "-c", "kill -9 $$"], 137)):
         with recording("--dir", tmp_path, "--interface", "lo", "--on", "none", "--", *command) as recorder:
             assert recorder.wait() == code
+
+
+def test_a_command_ignores_no_signals_of_its_own(tmp_path: Path) -> None:
+    command = ["sh", "-c", "kill -PIPE $$"]
+    with recording("--dir", tmp_path, "--interface", "lo", "--on", "none", "--", *command) as recorder:
+        assert recorder.wait() == 128 + signal.SIGPIPE
+
+
+def test_a_recorder_under_nohup_goes_on_when_the_terminal_goes(tmp_path: Path) -> None:
+    quiet = ("--dir", tmp_path, "--interface", "lo", "--on", "none")
+    with recording(*quiet, before=["nohup"]) as recorder:
+        recorder.process.send_signal(signal.SIGHUP)
+        sent_ns = time.time_ns()
+        recorder.wait_for(lambda event: event["event"] == "status" and event["time_ns"] > sent_ns + 1e9)
+        recorder.stop()
 
 
 def test_a_recorder_ends_when_its_time_is_over(tmp_path: Path) -> None:

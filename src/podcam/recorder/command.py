@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 from podcam.errors import UsageError
 
+_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
+"""They would stay ignored in the command; what the recorder handles, exec(3) sets back."""
+
 
 def check_command(argv: Sequence[str]) -> None:
     """Raise UsageError when there is no such command."""
@@ -20,9 +23,7 @@ class Command:
     def __init__(self, argv: Sequence[str]) -> None:
         self.code: int | None = None
         """Its exit code once it has ended, as a shell tells it: 128 and the signal that ended it."""
-        self._pid = os.posix_spawnp(
-            argv[0], list(argv), os.environ, setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        )
+        self._pid = os.posix_spawnp(argv[0], list(argv), os.environ, setsigdef=_IGNORED_BY_PYTHON)
         self.pidfd = os.pidfd_open(self._pid)
 
     def ended(self) -> int:

@@ -157,7 +157,8 @@ class Recorder:
         signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
         self._wakeup = (reading, writing)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda _number, _frame: None)
+            if (number, signal.getsignal(number)) != (signal.SIGHUP, signal.SIG_IGN):  # else under nohup(1)
+                signal.signal(number, lambda _number, _frame: None)
         self._selector.register(reading, selectors.EVENT_READ, self._signalled)
 
     def _start_writer(self, gap: str | None) -> None:
@@ -212,7 +213,9 @@ class Recorder:
 
     def _loop(self, ends: float | None, command: Command | None) -> int:
         if command is not None:
-            self._selector.register(command.pidfd, selectors.EVENT_READ, command.ended)
+            self._selector.register(
+                command.pidfd, selectors.EVENT_READ, functools.partial(self._command_ended, command)
+            )
         while not self._stopping:
             now = time.monotonic()
             if ends is not None and now >= ends:
@@ -222,6 +225,10 @@ class Recorder:
             self._handle_events(_TIME_SECONDS if ends is None else min(_TIME_SECONDS, ends - now))
             self._keep_time()
         return 0 if command is None else command.finish()
+
+    def _command_ended(self, command: Command) -> None:
+        self._selector.unregister(command.pidfd)
+        command.ended()
 
     def _handle_events(self, timeout_seconds: float) -> None:
         for key, _events in self._selector.select(timeout_seconds):
