@@ -143,7 +143,9 @@ def is_tcp(frame: bytes) -> bool:
 
 @contextmanager
 def tcpdump(where: Namespace, target: Path) -> Iterator[None]:
+    # In immediate mode its ring has a slot of the largest size for each packet: the default holds a handful.
     command = ["ip", "netns", "exec", where.name, "tcpdump", "-i", "eth0", "-U", "--immediate-mode"]
+    command += ["-B", "65536"]
     with subprocess.Popen([*command, "-w", target], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         while "listening on" not in process.stderr.readline():
