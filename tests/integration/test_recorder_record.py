@@ -292,6 +292,18 @@ def test_a_command_ignores_no_signals_of_its_own(tmp_path: Path) -> None:
         assert recorder.wait() == 128 + signal.SIGPIPE
 
 
+def test_recording_goes_on_while_a_command_that_was_told_to_end_does_so(tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    os.mkfifo(ready)
+    command = ["sh", "-c", f"trap 'sleep 3; exit 7' TERM; echo >{ready}; while :; do sleep 0.1; done"]
+    with recording("--dir", tmp_path, "--interface", "lo", "--on", "none", "--", *command) as recorder:
+        assert ready.read_text() == "\n"
+        recorder.process.send_signal(signal.SIGINT)
+        told_ns = time.time_ns()
+        recorder.wait_for(lambda event: event["event"] == "status" and event["time_ns"] > told_ns + 1e9)
+        assert recorder.wait() == 7
+
+
 def test_a_recorder_under_nohup_goes_on_when_the_terminal_goes(tmp_path: Path) -> None:
     quiet = ("--dir", tmp_path, "--interface", "lo", "--on", "none")
     with recording(*quiet, before=["nohup"]) as recorder:

@@ -34,8 +34,7 @@ class Command:
             self.code = 128 - code if code < 0 else code
         return self.code
 
-    def finish(self) -> int:
-        """Tell it to end as the recorder was told (SIGTERM), wait for it, and return its exit code."""
+    def end(self) -> None:
+        """Tell it to end (SIGTERM), as the recorder was told."""
         if self.code is None:
             signal.pidfd_send_signal(self.pidfd, signal.SIGTERM)
-        return self.ended()

@@ -61,6 +61,7 @@ class Recorder:
         self._tallies: dict[str, Tally] = {}
         self._deaths: dict[str, list[float]] = {"writer": [], "detector": []}
         self._why_failed = ""
+        self._told_to_end = False
         self._stopping = False
         self._time_due = 0.0
         self._running: set[str] = set()
@@ -216,15 +217,16 @@ class Recorder:
             self._selector.register(
                 command.pidfd, selectors.EVENT_READ, functools.partial(self._command_ended, command)
             )
-        while not self._stopping:
+        while command is None or command.code is None:
             now = time.monotonic()
-            if ends is not None and now >= ends:
-                break
-            if command is not None and command.code is not None:
-                return command.code
+            if self._told_to_end or (ends is not None and now >= ends):
+                if command is None:
+                    return 0
+                command.end()  # and record how it ends, however long that takes
+                self._told_to_end, ends = False, None
             self._handle_events(_TIME_SECONDS if ends is None else min(_TIME_SECONDS, ends - now))
             self._keep_time()
-        return 0 if command is None else command.finish()
+        return command.code
 
     def _command_ended(self, command: Command) -> None:
         self._selector.unregister(command.pidfd)
@@ -247,7 +249,7 @@ class Recorder:
 
     def _signalled(self) -> None:
         self._wakeup[0].recv(64)
-        self._stopping = True
+        self._told_to_end = True
 
     # --- helpers that talk, and helpers that die ---
 
