@@ -3,7 +3,7 @@
 Moves no bytes where a hard link will do.
 """
 
-from podcam.clip.export import Exported, export, write_pcapng
+from podcam.clip.export import Exported, export, write_pcapng, written_whole
 from podcam.clip.manifest import (
     COMPLETE,
     MANIFEST,
@@ -36,4 +36,5 @@ __all__ = [
     "remove",
     "write_manifest",
     "write_pcapng",
+    "written_whole",
 ]

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -82,19 +83,34 @@ def export(
     Raises:
         ClipError: the file cannot be written.
     """
+    try:
+        with written_whole(target) as file:
+            return write_pcapng(source, file, comments or {}, all_ethernet=all_ethernet, progress=progress)
+    except OSError as error:
+        raise ClipError(f"cannot write {target}: {error.strerror}") from error
+
+
+@contextmanager
+def written_whole(target: Path) -> Iterator[BinaryIO]:
+    """A file that appears under its name once it is written, and not at all if it cannot be.
+
+    What is no file (a pipe, a device) is written to, and never replaced.
+    """
+    if target.exists() and not target.is_file():
+        with target.open("wb") as file:
+            yield file
+        return
     hidden = target.with_name(f".{target.name}.part")
     try:
         with hidden.open("wb") as file:
-            exported = write_pcapng(
-                source, file, comments or {}, all_ethernet=all_ethernet, progress=progress
-            )
+            yield file
             file.flush()
             os.fsync(file.fileno())
         hidden.rename(target)
-    except OSError as error:
-        hidden.unlink(missing_ok=True)
-        raise ClipError(f"cannot write {target}: {error.strerror}") from error
-    return exported
+    except BaseException:
+        with suppress(OSError):
+            hidden.unlink()
+        raise
 
 
 def write_pcapng(

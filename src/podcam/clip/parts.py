@@ -67,9 +67,16 @@ def open_packets(path: Path) -> PacketSet:
     """A clip's folder, a ring's folder, a folder of rings, or a segment, as a set of packets.
 
     Raises:
-        ClipError: it is none of these, or its manifest cannot be read.
+        ClipError: it is none of these, or it or its manifest cannot be read.
         SegmentError: the segment cannot be read.
     """
+    try:
+        return _opened(path)
+    except OSError as error:
+        raise ClipError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _opened(path: Path) -> PacketSet:
     if path.is_file() and path.name != MANIFEST:
         return PacketSet(path, (_part_of([path]),))
     folder = path.parent if path.is_file() else path

@@ -77,8 +77,9 @@ class ClipStore:
         Raises:
             ClipError: there is none, or more than one.
         """
-        if (Path(name) / MANIFEST).exists():
-            return open_clip(Path(name))
+        with suppress(OSError):  # not to be read, or too long for a path: then it may be an id
+            if (Path(name) / MANIFEST).exists():
+                return open_clip(Path(name))
         ids = [path.name for path in self._folders()]
         found = [clip_id for clip_id in ids if clip_id == name] or [i for i in ids if i.startswith(name)]
         if len(found) != 1:

@@ -43,18 +43,14 @@ def annotate(diagnosis: Diagnosis, target: Path, progress: Callable[[float], Non
         raise UsageError("--annotate copies one capture: give one path at a time")
     [capture] = diagnosis.captures
     source, packets = Path(capture.path), max(capture.packets, 1)
-    if target.exists() and target.samefile(source):
-        raise UsageError(f"--annotate would overwrite {source}: name another file")
     comments = comments_of(diagnosis.connections)
-    hidden = target.with_name(f".{target.name}.part")
     try:
-        with hidden.open("wb") as out:
+        if target.exists() and target.samefile(source):
+            raise UsageError(f"--annotate would overwrite {source}: name another file")
+        with clip.written_whole(target) as out:
             _copy(source, out, comments, lambda frame: progress(frame / packets) if progress else None)
-        hidden.rename(target)
     except OSError as error:
         raise CaptureFileError(f"cannot write {target}: {error.strerror or error}") from error
-    finally:
-        hidden.unlink(missing_ok=True)
     return len(comments)
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel_blocks import NONE, OUTGOING, STATUS_CSUM_NOT_READY, STATUS_VLAN, Sent, block
-from podcam.clip import ClipPart, Manifest, export, open_packets, write_manifest
+from podcam.clip import ClipPart, ClipStore, Manifest, export, open_packets, write_manifest
 from podcam.clip.parts import merged
 from podcam.errors import ClipError
 from podcam.model.failure import Failure
@@ -150,6 +150,38 @@ def test_target_that_cannot_be_written(tmp_path: Path) -> None:
     clip = clip_of(tmp_path, recorded(tmp_path, "a", *at(1)))
     with pytest.raises(ClipError, match="cannot write"):
         export(open_packets(clip), tmp_path / "none" / "out.pcapng")
+    (tmp_path / "file").touch()
+    with pytest.raises(ClipError, match=r"cannot write .*Not a directory"):
+        export(open_packets(clip), tmp_path / "file" / "out.pcapng")
+    with pytest.raises(ClipError, match=r"cannot write .*Is a directory"):
+        export(open_packets(clip), Path())
+
+
+def test_a_target_that_is_no_file_is_written_to_and_stays(tmp_path: Path) -> None:
+    clip = clip_of(tmp_path, recorded(tmp_path, "a", *at(1)))
+    null = tmp_path / "null"
+    null.symlink_to("/dev/null")
+    export(open_packets(clip), null)
+    assert null.is_symlink()
+
+
+def test_an_export_that_is_interrupted_leaves_nothing_behind(tmp_path: Path) -> None:
+    clip = clip_of(tmp_path, recorded(tmp_path, "a", *at(1)))
+
+    def interrupt(_written: int) -> None:
+        raise KeyboardInterrupt
+
+    before = set(tmp_path.iterdir())
+    with pytest.raises(KeyboardInterrupt):
+        export(open_packets(clip), tmp_path / "out.pcapng", progress=interrupt)
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_what_cannot_even_be_looked_at(tmp_path: Path) -> None:
+    with pytest.raises(ClipError, match=r"cannot read .*too long"):
+        open_packets(tmp_path / ("x" * 300))
+    with pytest.raises(ClipError, match="is not a clip"):
+        ClipStore(tmp_path).find("x" * 300)
 
 
 class TestExport:

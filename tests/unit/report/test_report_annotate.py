@@ -200,6 +200,8 @@ def test_what_cannot_be_done_is_told_and_leaves_nothing_behind(tmp_path: Path) -
         annotate(found, source)
     with pytest.raises(CaptureFileError, match=r"cannot write .*No such file"):
         annotate(found, tmp_path / "nowhere" / "out.pcapng")
+    with pytest.raises(CaptureFileError, match=r"cannot write .*Not a directory"):
+        annotate(found, source / "out.pcapng")
     with pytest.raises(UsageError, match="one path at a time"):
         annotate(replace(found, captures=found.captures * 2), tmp_path / "out.pcapng")
     assert sorted(tmp_path.iterdir()) == [source]
