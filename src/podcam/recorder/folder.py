@@ -70,8 +70,15 @@ class RecorderFolder:
 
         Raises:
             PodcamError: another one records here.
+            RightsError: somebody else recorded here before, or nothing can be written here.
         """
-        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        path = self.path / "lock"
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise RightsError(
+                f"cannot open {path}: {error.strerror}: choose a folder of your own with --dir"
+            ) from None
         deadline = time.monotonic() + _LOCK_PATIENCE_SECONDS
         while True:
             try:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from podcam.errors import PodcamError, UsageError
+from podcam.errors import PodcamError, RightsError, UsageError
 from podcam.recorder.control import ControlServer, ask_recorder
 from podcam.recorder.folder import RecorderFolder
 
@@ -33,6 +33,12 @@ def test_only_one_recorder_has_a_folder(tmp_path: Path, monkeypatch: pytest.Monk
         folder.lock()
     os.close(descriptor)
     os.close(folder.lock())
+
+
+def test_a_lock_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
+    (tmp_path / "lock").mkdir()
+    with pytest.raises(RightsError, match="--dir"):
+        RecorderFolder(tmp_path).lock()
 
 
 @pytest.mark.parametrize("name", ["host", "pod/../x", "..", ".hidden", "ä b", "a%2Fb"])
