@@ -28,6 +28,8 @@ _DURATION_UNITS_NS = {
     "h": 3600 * 10**9,
     "d": 86400 * 10**9,
 }
+_LONGEST_NS = 3650 * _DURATION_UNITS_NS["d"]
+_LARGEST_PACKET_BYTES = 262_144
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT]?i?B)", re.IGNORECASE | re.ASCII)
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:us|ms|s|m|h|d))+", re.ASCII)
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|m|h|d)", re.ASCII)
@@ -68,13 +70,16 @@ def rate(text: str) -> int:
 
 
 def duration(text: str) -> int:
-    """`500ms`, `60s`, `8h`, `1h30m`: nanoseconds."""
+    """`500ms`, `60s`, `8h`, `1h30m`: nanoseconds, ten years at most, so that no window leaves the calendar."""
     text = text.strip()
     if _DURATION.fullmatch(text) is None:
         raise ArgumentTypeError(f"{text!r} is not a duration: write numbers and ms, s, m, h or d, as in 60s")
-    return sum(
+    duration_ns = sum(
         int(Decimal(number) * _DURATION_UNITS_NS[unit]) for number, unit in _DURATION_PART.findall(text)
     )
+    if duration_ns > _LONGEST_NS:
+        raise ArgumentTypeError(f"{text!r} is more than ten years")
+    return duration_ns
 
 
 def ring_size(text: str) -> RingSize:
@@ -102,6 +107,16 @@ def count(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise ArgumentTypeError(f"{text!r} is not a whole number")
     return int(text)
+
+
+def snaplen(text: str) -> int:
+    """Bytes to keep of a packet: 0 means all of it, as with tcpdump, and so does more than any packet has."""
+    return min(count(text), _LARGEST_PACKET_BYTES) or _LARGEST_PACKET_BYTES
+
+
+def payload(text: str) -> int:
+    """Bytes to keep behind the transport header; more than any packet has are all of them."""
+    return min(count(text), _LARGEST_PACKET_BYTES)
 
 
 def format_size(size_bytes: int) -> str:

@@ -86,16 +86,16 @@ def _add_which(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--bpf", metavar="EXPR", help="and only what this filter in libpcap's language passes")
     group.add_argument(
         "--payload",
-        type=arguments.count,
+        type=arguments.payload,
         metavar="N",
         help="keep N bytes after the TCP or UDP header (default: all)",
     )
     group.add_argument(
         "--snaplen",
-        type=arguments.count,
-        default=262_144,
+        type=arguments.snaplen,
+        default="0",
         metavar="N",
-        help="keep N bytes per packet (default: %(default)s)",
+        help="keep N bytes per packet (default: 0, which keeps all)",
     )
 
 

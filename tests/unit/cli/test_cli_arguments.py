@@ -4,7 +4,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from podcam.cli.arguments import RingSize, count, duration, format_size, port, rate, ring_size, size
+from podcam.cli.arguments import (
+    RingSize,
+    count,
+    duration,
+    format_size,
+    payload,
+    port,
+    rate,
+    ring_size,
+    size,
+    snaplen,
+)
 
 
 @pytest.mark.parametrize(
@@ -89,3 +100,14 @@ def test_ports_and_counts() -> None:
 @given(st.integers(0, 10**16))
 def test_a_written_size_is_read_back_to_within_its_digits(size_bytes: int) -> None:
     assert size(format_size(size_bytes)) == pytest.approx(size_bytes, rel=0.06)
+
+
+def test_a_duration_stays_within_the_calendar() -> None:
+    assert duration("3650d") == 3650 * 86400 * 10**9
+    with pytest.raises(ArgumentTypeError, match="ten years"):
+        duration("3651d")
+
+
+def test_no_length_makes_a_filter_that_keeps_nothing() -> None:
+    assert [snaplen(text) for text in ("0", "96", "262144", "4294967296")] == [262_144, 96, 262_144, 262_144]
+    assert [payload(text) for text in ("0", "64", "4294967296")] == [0, 64, 262_144]
