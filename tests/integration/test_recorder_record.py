@@ -17,7 +17,10 @@ from pathlib import Path
 import pytest
 
 import network_lab as lab
-from podcam.capture import Namespace
+from podcam.capture import Namespace, geometry
+from podcam.capture.filters import FilterTooLongError
+from podcam.recorder.points import WatchedPoint
+from podcam.recorder.settings import TrafficSettings
 from podcam.ring import SegmentReader, segments_in
 from podcam.ring.segment import Metadata
 from recorders import PODCAM, Event, RunningRecorder, podcam, recording
@@ -378,6 +381,20 @@ def test_over_the_write_budget_headers_are_kept_and_it_is_told(here: Namespace, 
     ]
     assert max(lengths) > 1200
     assert lengths[-1] == 14 + 20 + 8 + 64
+
+
+def test_a_cut_that_the_kernel_refuses_is_not_claimed(
+    here: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise FilterTooLongError("too long")
+
+    point = WatchedPoint(here, TrafficSettings(), frozenset(), geometry(1 << 20), control_frames=0)
+    monkeypatch.setattr("podcam.recorder.points.attach", refuse)
+    with pytest.raises(FilterTooLongError):
+        point.cut_payload(cut=True)
+    assert point.filter()["cut_by_write_budget"] is False
+    point.close()
 
 
 def test_a_full_disk_makes_the_ring_smaller_and_it_grows_back(here: Namespace, tmp_path: Path) -> None:

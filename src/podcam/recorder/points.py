@@ -175,8 +175,25 @@ class WatchedPoint:
         self._learned = tuple(kept[-_MOST_LEARNED:])
         return True
 
+    def cut_payload(self, *, cut: bool) -> None:
+        """Keep headers only, as the write budget demands, or whole packets again.
+
+        Raises:
+            CaptureError: the kernel takes no filter that long; the old one stays.
+        """
+        before, self.cut = self.cut, cut
+        try:
+            self.refilter()
+        except CaptureError:
+            self.cut = before
+            raise
+
     def refilter(self) -> None:
-        """Attach the filters anew, after the interfaces, the hosts or the cut have changed. Loses nothing."""
+        """Attach the filters anew, after the interfaces, the hosts or the cut have changed. Loses nothing.
+
+        Raises:
+            CaptureError: the kernel takes no filter that long; the old one stays.
+        """
         attach(self.ring, recording_program(self._traffic()))
         if self.control is not None:
             attach(self.control, control_program(self._control_traffic()))

@@ -395,13 +395,17 @@ class Recorder:
     # --- what changes while recording ---
 
     def _links_changed(self, point: WatchedPoint) -> None:
-        if point.links.update():
-            self._apply(point)
-
-    def _apply(self, point: WatchedPoint) -> None:
-        """Filter by what is now known, and have it noted in the segments."""
-        point.refilter()
+        try:
+            if not point.links.update():
+                return
+            point.refilter()
+        except PodcamError as error:
+            self._filter_stays(point, error)
         self._note_source(point)
+
+    def _filter_stays(self, point: WatchedPoint, why: PodcamError) -> None:
+        """One point that cannot be filtered anew, or is gone, is no reason to stop recording the others."""
+        self._tell("warning", point.name, text=f"{why}: the filter stays as it was")
 
     def _note_source(self, point: WatchedPoint) -> None:
         self._writer.channel.send(
@@ -436,8 +440,11 @@ class Recorder:
         cut, restored = self._budget.measured(written, seconds, time.monotonic_ns())
         for name in cut | restored:
             point = self._points[name]
-            point.cut = name in cut
-            self._apply(point)
+            try:
+                point.cut_payload(cut=name in cut)
+            except PodcamError as error:
+                self._filter_stays(point, error)
+            self._note_source(point)
         if cut:
             self._tell(
                 "warning",
