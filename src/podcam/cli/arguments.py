@@ -70,7 +70,7 @@ def rate(text: str) -> int:
 
 
 def duration(text: str) -> int:
-    """`500ms`, `60s`, `8h`, `1h30m`: nanoseconds, ten years at most, so that no window leaves the calendar."""
+    """`500ms`, `60s`, `8h`, `1h30m`: nanoseconds. Ten years at most: windows stay in the calendar."""
     text = text.strip()
     if _DURATION.fullmatch(text) is None:
         raise ArgumentTypeError(f"{text!r} is not a duration: write numbers and ms, s, m, h or d, as in 60s")
