@@ -419,6 +419,8 @@ class Recorder:
             return
         if grow and self._kernel_bytes() + shape.ring_bytes > self._settings.kernel_memory_bytes:
             return
+        if 2 * shape.block_bytes > self._settings.ring.segment_bytes:  # the blocks of larger rings are larger
+            return
         try:
             successor = point.open_successor(shape)
         except PodcamError as error:
