@@ -45,6 +45,8 @@ def _tcpdump(lab: Lab, file: Path) -> Iterator[None]:
         "root",
         "-U",
         "--immediate-mode",
+        "-B",
+        "65536",
         "-i",
         "any",
         "-w",
