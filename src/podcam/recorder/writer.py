@@ -5,6 +5,8 @@ the next write by milliseconds. Per packet it does nothing; per batch of blocks 
 """
 
 import os
+import contextlib
+import os
 import queue
 import select
 import socket
@@ -34,8 +36,10 @@ from podcam.ring import (
     sync,
 )
 
-_BATCH = 16
-"""Blocks that are written with one call, and then given back to the kernel."""
+_NICENESS = -10
+"""Where it may (CAP_SYS_NICE): it runs briefly and often, and every wait for a busy processor costs room."""
+_BATCH_BYTES = 1 << 21
+"""Written with one call, and then given back to the kernel: more would keep it waiting for room."""
 _FULL_SHARE = 0.5
 """A ring that waits this full asks for a larger one: a drop counter that moves would be too late."""
 _QUIET_SHARE = 0.05
@@ -84,8 +88,9 @@ class _PointWriter:
         if fill > _QUIET_SHARE:
             self.busy_seconds = time.monotonic()
         dropped = self._take_drops()
-        for start in range(0, len(blocks), _BATCH):
-            batch = blocks[start : start + _BATCH]
+        many = max(1, _BATCH_BYTES // self._kernel.shape.block_bytes)
+        for start in range(0, len(blocks), many):
+            batch = blocks[start : start + many]
             self.bytes += sum(map(len, batch))
             self.ring.append(batch, now_ns=time.time_ns(), dropped=dropped, flags=self.flags)
             self._kernel.release(len(batch))
@@ -183,6 +188,8 @@ class Writer:
 
     def run(self) -> None:
         """Until the end."""
+        with contextlib.suppress(PermissionError):
+            os.nice(_NICENESS)
         while not self._stopping:
             for descriptor, _events in self._epoll.poll(self._patience()):
                 if descriptor == self._channel.fileno():
