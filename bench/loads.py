@@ -65,17 +65,22 @@ def _send_datagrams(address: str, seconds: float, rate: float) -> int:
 
 
 def connections(address: str, seconds: float, rate: float) -> tuple[int, float]:
-    """Short TCP connections, `rate` per second: connect, ask, get an answer, close."""
+    """A mix of short TCP connections, `rate` per second.
+
+    Every other one asks once (a health check, an HTTP request), the others six times, as a database session
+    does with its start-up, authentication and query.
+    """
     sent, start = 0, _wait_for_go()
     while (elapsed := time.perf_counter() - start) < seconds:
         if sent > rate * elapsed:
             time.sleep((sent - rate * elapsed) / rate)
             continue
         with socket.create_connection((address, CONNECTION_PORT)) as connection:
-            connection.sendall(_REQUEST)
-            received = 0
-            while received < len(_ANSWER):
-                received += len(connection.recv(4096))
+            for _ in range(1 if sent % 2 else 6):
+                connection.sendall(_REQUEST)
+                received = 0
+                while received < len(_ANSWER):
+                    received += len(connection.recv(4096))
         sent += 1
     return sent, time.perf_counter() - start
 
@@ -107,10 +112,11 @@ def _swallow(connection: socket.socket) -> None:
 def _answer(connection: socket.socket) -> None:
     with connection:
         received = 0
-        while received < len(_REQUEST):
-            received += len(connection.recv(4096))
-        connection.sendall(_ANSWER)
-        connection.recv(1)
+        while data := connection.recv(4096):
+            received += len(data)
+            if received == len(_REQUEST):
+                connection.sendall(_ANSWER)
+                received = 0
 
 
 def _wait_for_go() -> float:

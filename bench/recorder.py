@@ -406,7 +406,7 @@ def _compare(runs: int, seconds: float, steps: int, scratch: Path) -> None:
         Load("One TCP stream at full speed", "stream"),
         Load(f"UDP, 64 bytes, {held:,.0f} packets/s: what tcpdump just holds", "datagrams", held),
         Load("UDP, 64 bytes, at full speed", "datagrams"),
-        Load("1,000 short TCP connections per second", "connections", 1000.0),
+        Load("A mix of 1,000 short TCP connections per second", "connections", 1000.0),
     ]
     for buffers, tools in (
         (f"{_BUFFER_MIB} MiB of kernel buffer", EQUAL_BUFFERS),
