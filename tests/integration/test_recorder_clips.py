@@ -296,7 +296,7 @@ def fail_in_every_way(side: Side, tmp_path: Path) -> None:
             event = recorder.of_kind("failure")[number - 1]
             manifest = clip.manifest
             (trigger,) = manifest.triggers
-            assert (event["failure_class"], event["by"]) == (way.failure_class, way.by)
+            assert (event["class"], event["by"]) == (way.failure_class, way.by)
             assert event["server"]["port"] == way.port
             assert trigger.failure_class is way.failure_class
             assert (trigger.client.port, trigger.time_ns) == (event["client"]["port"], event["failed_ns"])
@@ -385,7 +385,7 @@ def test_a_failure_right_before_the_end_is_told_and_kept(tmp_path: Path) -> None
         *("--", "python3", "-S", "-c", connecting),
     ) as recorder:
         assert recorder.wait() == 1
-    assert [event["failure_class"] for event in recorder.of_kind("failure")] == ["refused"]
+    assert [event["class"] for event in recorder.of_kind("failure")] == ["refused"]
     (clip,) = clips_of(tmp_path)
     assert clip.manifest.state == "complete"
     assert clip.manifest.parts[0].totals.packets >= 2

@@ -18,7 +18,7 @@ def event(kind: str, point: str | None, fields: Mapping[str, Any]) -> Event:
 def failure_event(point: str, failure: Failure) -> Event:
     """A connection failed at a point."""
     fields = {
-        "failure_class": failure.failure_class,
+        "class": failure.failure_class,
         "client": {"ip": failure.client.ip, "port": failure.client.port},
         "server": {"ip": failure.server.ip, "port": failure.server.port},
         "by": failure.by,
