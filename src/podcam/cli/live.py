@@ -29,7 +29,8 @@ class JsonLines:
 
     def show(self, events: Sequence[Event]) -> None:
         """Write them at once."""
-        print("\n".join(map(_encode, events)), flush=True)
+        if events:
+            print("\n".join(map(_encode, events)), flush=True)
 
     def close(self) -> None:
         """Nothing is left to do."""

@@ -55,6 +55,9 @@ class Recorder:
     def __init__(self, settings: RecorderSettings, observe: Callable[[Sequence[Event]], None]) -> None:
         self._settings = settings
         self._observe = observe
+        self._interrupted = False
+        self._unheard: OSError | None = None
+        """Why nobody hears of events any more: a broken pipe, a full disk behind a log."""
         self._folder = RecorderFolder(settings.folder)
         self._selector = selectors.DefaultSelector()
         self._points: dict[str, WatchedPoint] = {}
@@ -100,6 +103,8 @@ class Recorder:
             code = self._loop(ends, Command(command) if command else None)
         finally:
             self._stop()
+        if self._unheard is not None:
+            raise self._unheard
         return code
 
     # --- start ---
@@ -222,7 +227,8 @@ class Recorder:
             if self._told_to_end or (ends is not None and now >= ends):
                 if command is None:
                     return 0
-                command.end()  # and record how it ends, however long that takes
+                if not self._interrupted:
+                    command.end()  # and record how it ends, however long that takes
                 self._told_to_end, ends = False, None
             self._handle_events(_TIME_SECONDS if ends is None else min(_TIME_SECONDS, ends - now))
             self._keep_time()
@@ -234,7 +240,8 @@ class Recorder:
 
     def _handle_events(self, timeout_seconds: float) -> None:
         for key, _events in self._selector.select(timeout_seconds):
-            key.data()
+            if key in self._selector.get_map().values():  # not if the one before has closed it
+                key.data()
 
     def _keep_time(self) -> None:
         now = time.monotonic()
@@ -248,7 +255,9 @@ class Recorder:
             self._lookup.start(names)
 
     def _signalled(self) -> None:
-        self._wakeup[0].recv(64)
+        numbers = self._wakeup[0].recv(64)
+        # Ctrl-C reaches a recorded command by itself; said twice, it is to end the hard way.
+        self._interrupted = set(numbers) == {signal.SIGINT} and not self._interrupted
         self._told_to_end = True
 
     # --- helpers that talk, and helpers that die ---
@@ -347,14 +356,24 @@ class Recorder:
 
     # --- what is told ---
 
+    def _show(self, events: Sequence[Event]) -> None:
+        """Hand events to the user; where that fails, end as if told to, with every clip completed."""
+        if self._unheard is not None:
+            return
+        try:
+            self._observe(events)
+        except OSError as error:
+            self._unheard = error
+            self._told_to_end = True
+
     def _tell(self, kind: str, point: str | None, **fields: Any) -> None:
-        self._observe([event(kind, point, fields)])
+        self._show([event(kind, point, fields)])
 
     def _take_status(self, points: dict[str, list[Any]]) -> None:
         written = {name: self._tallies[name].wrote(values) for name, values in points.items()}
         if not self._stopping:
             recorded = [name for name, tally in self._tallies.items() if tally.recording]
-            self._observe([event("status", name, self._totals(name)) for name in recorded])
+            self._show([event("status", name, self._totals(name)) for name in recorded])
             self._keep_write_budget({name: written.get(name, 0) for name in recorded})
 
     def _totals(self, name: str) -> Event:
@@ -369,7 +388,7 @@ class Recorder:
             for message in found
         ]
         self._tallies[point].failed(len(failures))
-        self._observe([failure_event(point, failure) for failure, _ in failures])
+        self._show([failure_event(point, failure) for failure, _ in failures])
         self._clips.failed(point, failures, time.time_ns())
 
     # --- clips ---

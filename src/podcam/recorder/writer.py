@@ -4,7 +4,6 @@ It shares its interpreter with nothing that can be flooded, as whatever keeps a 
 the next write by milliseconds. Per packet it does nothing; per batch of blocks one `writev`.
 """
 
-import os
 import contextlib
 import os
 import queue
