@@ -17,6 +17,14 @@ def check_command(argv: Sequence[str]) -> None:
         raise UsageError(f"{argv[0]}: no such command, or it may not be executed")
 
 
+def in_foreground() -> bool:
+    """Whether a terminal's Ctrl-C goes to this process and to what it started: tcgetpgrp(3)."""
+    try:
+        return os.tcgetpgrp(2) == os.getpgrp()
+    except OSError:
+        return False
+
+
 class Command:
     """A running command, with the recorder's own standard streams and environment."""
 

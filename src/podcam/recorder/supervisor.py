@@ -20,7 +20,7 @@ from podcam.model.failure import counts_from_json, failure_from_json
 from podcam.model.point import Window
 from podcam.recorder.channel import Message
 from podcam.recorder.clips import Clips
-from podcam.recorder.command import Command, check_command
+from podcam.recorder.command import Command, check_command, in_foreground
 from podcam.recorder.detection import Detection
 from podcam.recorder.events import Event, event, failure_event
 from podcam.recorder.folder import RecorderFolder
@@ -256,8 +256,9 @@ class Recorder:
 
     def _signalled(self) -> None:
         numbers = self._wakeup[0].recv(64)
-        # Ctrl-C reaches a recorded command by itself; said twice, it is to end the hard way.
-        self._interrupted = set(numbers) == {signal.SIGINT} and not self._interrupted
+        # A terminal's Ctrl-C reaches a recorded command by itself; said twice, it is to end the hard way.
+        by_terminal = set(numbers) == {signal.SIGINT} and in_foreground()
+        self._interrupted = by_terminal and not self._interrupted
         self._told_to_end = True
 
     # --- helpers that talk, and helpers that die ---
