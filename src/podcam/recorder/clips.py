@@ -11,7 +11,7 @@ from podcam.model.point import Interface, Point, Window
 from podcam.recorder.channel import Message
 from podcam.recorder.requests import Answer
 from podcam.recorder.settings import SECOND_NS
-from podcam.ring import Totals
+from podcam.ring import Totals, segments_in
 from podcam.trigger import Counted, Keeper, OpenClip
 
 _MOST_COMPARED = 5
@@ -150,7 +150,7 @@ class Clips:
         growing.parts[name] = ClipPart(
             point=Point(source["point"], source["node"], source["namespace"]),
             folder=message["folder"],
-            segments=tuple(message["segments"]),
+            segments=tuple(path.name for path in segments_in(growing.clip.path / message["folder"])),
             totals=Totals(**message["totals"]),
             how=message["how"],
             interfaces=tuple(Interface(*interface) for interface in source["interfaces"]),

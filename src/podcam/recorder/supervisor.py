@@ -451,7 +451,7 @@ class Recorder:
         )
 
     def _kernel_bytes(self) -> int:
-        """What the kernel's rings take; while one is replaced, both count."""
+        """What the kernel's rings take, without those that are being replaced and go in a moment."""
         return sum(point.shape.ring_bytes for point in self._points.values())
 
     def _keep_write_budget(self, written: dict[str, int]) -> None:

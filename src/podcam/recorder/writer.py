@@ -397,7 +397,6 @@ def _windows(pairs: Iterable[tuple[int, int]]) -> tuple[Window, ...]:
 def _part(part: FrozenPart) -> Message:
     return {
         "folder": part.folder.name,
-        "segments": list(part.segments),
         "how": part.how,
         "totals": asdict(part.totals),
     }

@@ -54,9 +54,7 @@ class Paper:
         """The writer did what was asked last."""
         clip = self.requests[-1]["clip"]
         totals = {"packets": 3, "bytes": 300, "dropped": 0, "first_ns": NOON, "last_ns": NOON}
-        self.clips.part(
-            {"clip": clip, "point": "pod", "folder": "pod", "segments": [], "how": "link", "totals": totals}
-        )
+        self.clips.part({"clip": clip, "point": "pod", "folder": "pod", "how": "link", "totals": totals})
         self.clips.frozen(clip, now_ns, ended=ended)
 
     def manifest(self) -> Manifest:
