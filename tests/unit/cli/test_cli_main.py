@@ -96,6 +96,7 @@ def test_help_imports_no_verb() -> None:
     assert {name for name in modules if name.startswith("podcam")} == {
         "podcam",
         "podcam.cli",
+        "podcam.cli.program",
         "podcam.errors",
     }
     assert not modules & {"numpy", "numba", "rich", "asyncio"}

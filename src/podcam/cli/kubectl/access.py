@@ -1,0 +1,32 @@
+"""The cluster that the flags name, reached through kubectl."""
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from podcam.cli.kubectl.flags import kubectl_options
+from podcam.cluster import Kubectl
+from podcam.kube import Api, KubectlProxy
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A cluster that can be asked."""
+
+    api: Api
+    kubectl: Kubectl
+    namespace: str
+    """The one that `-n` names, else the context's."""
+
+
+@contextmanager
+def cluster(args: argparse.Namespace) -> Iterator[Cluster]:
+    """The cluster that the flags of `flags.add_access` name, for as long as the context is open.
+
+    Raises KubernetesError where kubectl is missing, or the cluster cannot be reached.
+    """
+    kubectl = Kubectl(kubectl_options(args))
+    namespace = args.namespace or kubectl.namespace()
+    with KubectlProxy(kubectl.options) as api:
+        yield Cluster(api, kubectl, namespace)

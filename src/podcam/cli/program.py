@@ -1,0 +1,119 @@
+"""A command of verbs: which one is asked for, how it ends, and what is said when it fails.
+
+`podcam` and `kubectl podcam` are two of them. Only the module of the verb that is asked for gets imported.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from io import TextIOWrapper
+from typing import NoReturn, Protocol, cast
+
+from podcam import __version__
+from podcam.errors import PodcamError, UsageError
+
+EXIT_INTERRUPTED = 130
+"""As a shell reports a command that SIGINT ended."""
+EXIT_BROKEN_PIPE = 141
+"""As a shell reports a command that SIGPIPE ended."""
+
+
+class Verb(Protocol):
+    """What the module of a verb provides."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare flags and positional arguments, a description, and an epilog with an example."""
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Do the work and return the exit code. Raises PodcamError for what the user reads in one line."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaints are UsageErrors of one line."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog=prog, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (try: {self.prog} --help)")
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One command of a shell, with its verbs."""
+
+    name: str
+    """As people type it."""
+    package: str
+    """Where the modules of its verbs are."""
+    verbs: Mapping[str, str]
+    """What each verb does, in the order in which a newcomer meets them."""
+    about: str
+    examples: Sequence[str]
+    arrange: Callable[[Sequence[str]], Sequence[str]] = lambda argv: argv
+    """Brings the verb to the front of the arguments, where flags may come before it."""
+
+    def main(self, argv: Sequence[str] | None = None) -> int:
+        """Run the verb that `argv` (by default the command line) names, and return the exit code.
+
+        0 success, 1 the work failed, 2 wrong usage, or what the verb returns.
+        """
+        argv = self.arrange(sys.argv[1:] if argv is None else argv)
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")  # an arrow that cannot be shown is no reason to fail
+        try:
+            try:
+                known = argv and argv[0] in self.verbs
+                code = self._run_verb(argv[0], argv[1:]) if known else self._run_top(argv)
+            except SystemExit as done:  # argparse, after --help or --version
+                code = int(done.code or 0)
+            sys.stdout.flush()
+        except PodcamError as error:
+            print(f"{self.name}: {error}", file=sys.stderr)
+            return error.exit_code
+        except KeyboardInterrupt:
+            return EXIT_INTERRUPTED
+        except BrokenPipeError:
+            # The reader went away (`| head`). What is still buffered would fail once more when Python exits.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return EXIT_BROKEN_PIPE
+        return code
+
+    def _run_verb(self, name: str, argv: Sequence[str]) -> int:
+        parser = _Parser(f"{self.name} {name}")
+        try:
+            verb = cast("Verb", importlib.import_module(f"{self.package}.{name}"))
+            verb.add_arguments(parser)
+            return verb.run(parser.parse_args(argv))
+        except ModuleNotFoundError as error:
+            missing = (error.name or "").partition(".")[0]
+            if missing == "podcam":
+                raise
+            raise PodcamError(
+                f"`{self.name} {name}` needs the package {missing}, which is not installed: "
+                "run `pip install podcam`"
+            ) from error
+
+    def _run_top(self, argv: Sequence[str]) -> NoReturn:
+        parser = _Parser(self.name)
+        parser.usage = f"{self.name} VERB [ARGUMENT…]"
+        width = max(map(len, self.verbs))
+        parser.description = "\n".join(
+            [self.about, "", "verbs:", *(f"  {name:<{width}}  {does}" for name, does in self.verbs.items())]
+        )
+        parser.epilog = "\n".join(
+            [
+                "example:",
+                *(f"  {example}" for example in self.examples),
+                "",
+                f"`{self.name} VERB --help` tells the rest.",
+            ]
+        )
+        parser.add_argument("--version", action="version", version=f"podcam {__version__}")
+        parser.add_argument("verb", nargs="?", help=argparse.SUPPRESS)
+        args = parser.parse_args(argv[:1])
+        given = "no verb was given" if args.verb is None else f"there is no verb {args.verb!r}"
+        parser.error(f"{given}: choose one of {', '.join(self.verbs)}")
