@@ -3,14 +3,14 @@
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from podcam import __version__
 from podcam.errors import ClipError, SegmentError
 from podcam.model.failure import Failure, ServerCounts, counts_from_json, failure_from_json
-from podcam.model.point import Interface, Point, Window
+from podcam.model.point import Gap, Interface, Point, Window
 from podcam.ring import Totals, sync
 
 SCHEMA: Final = "podcam.clip/1"
@@ -41,6 +41,8 @@ class ClipPart:
     servers: tuple[ServerCounts, ...] = ()
     """What became of the connections to each server since the detector began."""
     warnings: tuple[str, ...] = ()
+    gaps: tuple[Gap, ...] = ()
+    """Where nothing was recorded within its windows, in the order of time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,10 @@ class Manifest:
     parts: tuple[ClipPart, ...] = ()
     warnings: tuple[str, ...] = ()
     podcam: str = __version__
+    recording: str | None = None
+    """What was recorded, as the recorder names it; None on a machine with one recording."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """By address, what people call who has it: "pod default/web-7d", "service default/db", a host's name."""
 
     def windows_of(self, part: ClipPart) -> tuple[Window, ...]:
         """The stretches of time whose packets belong to the clip; its segments hold more."""
@@ -85,6 +91,8 @@ class Manifest:
             parts=tuple(map(_part, body["parts"])),
             warnings=tuple(body["warnings"]),
             podcam=body["podcam"],
+            recording=None if body.get("recording") is None else str(body["recording"]),
+            names={str(address): str(name) for address, name in body.get("names", {}).items()},
         )
 
 
@@ -100,6 +108,7 @@ def _part(body: Mapping[str, Any]) -> ClipPart:
         comparisons=tuple(Window(**window) for window in body["comparisons"]),
         servers=tuple(map(counts_from_json, body["servers"])),
         warnings=tuple(body["warnings"]),
+        gaps=tuple(Gap(**gap) for gap in body.get("gaps", ())),
     )
 
 

@@ -45,6 +45,19 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
+class Gap:
+    """A stretch of time in which nothing was recorded at a point, in nanoseconds since 1970 UTC.
+
+    `since_ns` is the last moment that was recorded before it, `until_ns` the first after it; `reason` a clause
+    that says why, without a full stop: "the recorder was not running".
+    """
+
+    since_ns: int
+    until_ns: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """One side of a connection: an address in its usual spelling, and a port."""
 
