@@ -13,6 +13,7 @@ from podcam.clip.manifest import (
     read_manifest,
     write_manifest,
 )
+from podcam.clip.missing import gap_sentence
 from podcam.clip.parts import PacketSet, Part, PartPacket, open_packets
 from podcam.clip.store import Clip, ClipStore, open_clip, pin, remove
 
@@ -29,6 +30,7 @@ __all__ = [
     "Part",
     "PartPacket",
     "export",
+    "gap_sentence",
     "open_clip",
     "open_packets",
     "pin",

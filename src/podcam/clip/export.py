@@ -2,17 +2,19 @@
 
 import json
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from podcam import __version__
+from podcam.clip.missing import gap_sentence
 from podcam.clip.parts import PacketSet, Part, PartPacket
-from podcam.errors import ClipError
-from podcam.model.point import Endpoint
+from podcam.errors import ClipError, UsageError
+from podcam.model.point import Gap
 from podcam.pcap import (
     Direction,
     InterfaceOption,
@@ -39,6 +41,8 @@ _FLAGS: Final = (
 """By PACKET_HOST, BROADCAST, MULTICAST, OTHERHOST, OUTGOING of linux/if_packet.h"""
 _FLAGS_CSUM_NOT_READY: Final = packet_flags(Direction.UNKNOWN, checksum_not_ready=True)
 _MOST_TRIGGERS_TOLD: Final = 20
+_MOST_GAPS_TOLD: Final = 100
+"""An option's length has 16 bits."""
 _PROGRESS_EVERY: Final = 10_000
 
 
@@ -81,13 +85,22 @@ def export(
         progress: called now and then with the number of packets written.
 
     Raises:
+        UsageError: the file is one of those that are read.
         ClipError: the file cannot be written.
     """
     try:
+        if target.exists() and any(target.samefile(path) for path in _read_from(source)):
+            raise UsageError(f"{target} is what would be exported: name another file with -o")
         with written_whole(target) as file:
             return write_pcapng(source, file, comments or {}, all_ethernet=all_ethernet, progress=progress)
     except OSError as error:
         raise ClipError(f"cannot write {target}: {error.strerror}") from error
+
+
+def _read_from(source: PacketSet) -> Iterator[Path]:
+    """The files that hold the packets, as far as they are there."""
+    paths = [source.path, *(path for part in source.parts for path in part.segments)]
+    return (path for path in paths if path.exists())
 
 
 @contextmanager
@@ -124,9 +137,9 @@ def write_pcapng(
     """As `export`, into an open file."""
     drops = [_dropped(part) for part in source.parts]
     writer = PcapngWriter(file, list(_section_options(source, drops)))
-    names = _names(source)
-    if names:
-        writer.add_names(names)
+    if names := source.names:
+        writer.add_names({address: [name] for address, name in names.items()})
+    gaps = [deque(part.gaps) for part in source.parts]
     interfaces: dict[tuple[int, int, int], _Interface] = {}
     frame = 0
     for frame, item in enumerate(source.packets(), 1):  # its last value is the count
@@ -144,7 +157,10 @@ def write_pcapng(
         flags = _FLAGS[packet.packet_type] if packet.packet_type < len(_FLAGS) else 0
         if packet.status & STATUS_CSUM_NOT_READY:
             flags |= _FLAGS_CSUM_NOT_READY
-        writer.add_packet(interface.number, packet.time_ns, data, length, flags, comments.get(frame, ()))
+        told = comments.get(frame, ())
+        if gaps[item.part] and packet.time_ns >= gaps[item.part][0].until_ns:
+            told = (*_gaps_before(packet, source.parts[item.part], gaps[item.part]), *told)
+        writer.add_packet(interface.number, packet.time_ns, data, length, flags, told)
         if progress and frame % _PROGRESS_EVERY == 0:
             progress(frame)
     if progress:
@@ -153,8 +169,15 @@ def write_pcapng(
     return Exported(frame, sum(drops), tuple(problem for part in source.parts for problem in part.problems))
 
 
+def _gaps_before(packet: RecordedPacket, part: Part, gaps: deque[Gap]) -> Iterator[str]:
+    """What to write on the first packet behind gaps, which it takes from `gaps`."""
+    while gaps and packet.time_ns >= gaps[0].until_ns:
+        yield f"Podcam: {gap_sentence(part.point.name, gaps.popleft())}"
+
+
 def _describe(writer: PcapngWriter, source: PacketSet, item: PartPacket, *, all_ethernet: bool) -> int:
-    point, interface = source.parts[item.part].point, item.interface
+    part, interface = source.parts[item.part], item.interface
+    point = part.point
     has_ethernet = all_ethernet or interface.hardware_type in _WITH_ETHERNET
     data = {
         "schema": "podcam.interface/1",
@@ -163,6 +186,7 @@ def _describe(writer: PcapngWriter, source: PacketSet, item: PartPacket, *, all_
         "interface": interface.name,
         "index": interface.index,
         "hardware_type": interface.hardware_type,
+        "gaps": [asdict(gap) for gap in part.gaps[:_MOST_GAPS_TOLD]],
     }
     values: list[OptionValue] = [
         (InterfaceOption.NAME, f"{point.name}/{interface.name}"),
@@ -211,20 +235,6 @@ def _section_comment(source: PacketSet, drops: Sequence[int]) -> Iterator[str]:
 def _utc(time_ns: int) -> str:
     seconds, nanoseconds = divmod(time_ns, 1_000_000_000)
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}.{nanoseconds:09} UTC"
-
-
-def _names(source: PacketSet) -> dict[str, list[str]]:
-    """Addresses whose names the recorder knew."""
-    clip = source.manifest
-    if clip is None:
-        return {}
-    ends: list[Endpoint] = [end for failure in clip.triggers for end in (failure.client, failure.server)]
-    ends += [counts.server for part in clip.parts for counts in part.servers]
-    names: dict[str, list[str]] = {}
-    for end in ends:
-        if end.name and end.name not in names.setdefault(end.ip, []):
-            names[end.ip].append(end.name)
-    return names
 
 
 def _dropped(part: Part) -> int:

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +16,9 @@ from podcam.ring import Totals, sync
 
 SCHEMA: Final = "podcam.clip/1"
 MANIFEST: Final = "manifest.json"
+
+_LONGEST_NAME: Final = 600
+"""More than Kubernetes allows for a namespace, a name and their kind, or DNS for a name."""
 
 OPEN: Final = "open"
 """The window lies open, or its segments are still being kept."""
@@ -92,7 +96,7 @@ class Manifest:
             warnings=tuple(body["warnings"]),
             podcam=body["podcam"],
             recording=None if body.get("recording") is None else str(body["recording"]),
-            names={str(address): str(name) for address, name in body.get("names", {}).items()},
+            names={str(ip_address(address)): _name(name) for address, name in body.get("names", {}).items()},
         )
 
 
@@ -110,6 +114,11 @@ def _part(body: Mapping[str, Any]) -> ClipPart:
         warnings=tuple(body["warnings"]),
         gaps=tuple(Gap(**gap) for gap in body.get("gaps", ())),
     )
+
+
+def _name(name: object) -> str:
+    """What somebody may be called in every format that carries names."""
+    return str(name).encode(errors="replace").decode().replace("\0", " ")[:_LONGEST_NAME]
 
 
 def _plain(name: str) -> str:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from podcam.clip.manifest import MANIFEST, Manifest, read_manifest
+from podcam.clip.missing import first_packets_missing, gap_sentence
 from podcam.errors import ClipError, SegmentError
-from podcam.model.point import Interface, Point, Window
+from podcam.model.point import Endpoint, Gap, Interface, Point, Window
 from podcam.ring import FLAG_PAYLOAD_CUT, RecordedPacket, SegmentReader, segments_in
 from podcam.ring.segment import Metadata
 
@@ -34,6 +35,8 @@ class Part:
     dropped: int | None = None
     """Packets that the recorder lost; None where only its segments tell."""
     problems: list[str] = field(default_factory=list)
+    gaps: tuple[Gap, ...] = ()
+    """Where nothing was recorded, in the order of time; `problems` tells them too."""
 
 
 class PartPacket(NamedTuple):
@@ -51,6 +54,19 @@ class PacketSet:
     path: Path
     parts: tuple[Part, ...]
     manifest: Manifest | None = None
+
+    @property
+    def names(self) -> dict[str, str]:
+        """By address, what people call who has it, as far as the clip knows.
+
+        What its manifest lists goes before the followed names that its failures and counts carry.
+        """
+        clip = self.manifest
+        if clip is None:
+            return {}
+        ends: list[Endpoint] = [end for failure in clip.triggers for end in (failure.client, failure.server)]
+        ends += [counts.server for part in clip.parts for counts in part.servers]
+        return {end.ip: end.name for end in ends if end.name} | dict(clip.names)
 
     def packets(self) -> Iterator[PartPacket]:
         """All packets, in the order that numbers the frames.
@@ -97,12 +113,19 @@ def _folders(folder: Path) -> list[Path]:
 
 def _clip_part(clip: Path, manifest: Manifest, number: int) -> Part:
     part = manifest.parts[number]
+    windows, point = manifest.windows_of(part), part.point.name
+    gaps = tuple(sorted(part.gaps, key=lambda gap: gap.since_ns))
     return Part(
         part.point,
         tuple(clip / part.folder / name for name in part.segments),
-        manifest.windows_of(part),
+        windows,
         part.totals.dropped,
-        list(part.warnings),
+        [
+            *part.warnings,
+            *(gap_sentence(point, gap) for gap in gaps),
+            *first_packets_missing(point, part.filter, windows),
+        ],
+        gaps,
     )
 
 

@@ -15,11 +15,11 @@ from podcam.columns.layout import MAX_CONNECTIONS, Rows, Table
 from podcam.columns.mapping import MappedFiles
 from podcam.columns.recordings import PartSource
 from podcam.columns.sets import KernelSet, view
-from podcam.columns.sources import NO_LINK_TYPE, PcapngSource, PcapSource, Source
+from podcam.columns.sources import NO_LINK_TYPE, Losses, PcapngSource, PcapSource, Source
 from podcam.errors import CaptureFileError, ClipError, SegmentError
 from podcam.model.connection import Conversation, IcmpError, Packet, TcpCounts, TcpEvent
 from podcam.model.diagnosis import CaptureSummary
-from podcam.model.point import Endpoint
+from podcam.model.point import Endpoint, Window
 from podcam.ring import is_segment
 
 MAX_CONVERSATION_PACKETS: Final = 50_000
@@ -37,9 +37,17 @@ class CaptureColumns:
         connections: one row per TCP connection and point.
         packets: one row per frame (`layout.PACKET`).
         kernels: those it was read with.
+        names: by address, what people call who has it.
     """
 
-    def __init__(self, analyser: Analyser, summary: CaptureSummary, index: int, first_id: int) -> None:
+    def __init__(
+        self,
+        analyser: Analyser,
+        summary: CaptureSummary,
+        index: int,
+        first_id: int,
+        sources: Sequence[Source],
+    ) -> None:
         self.summary = summary
         self.index = index
         self.first_id = first_id
@@ -47,15 +55,31 @@ class CaptureColumns:
         self.connections = analyser.connections()
         self.packets: Table = analyser.packets
         self.kernels = analyser.kernels
+        self.names = dict(sources[0].names)
+        self._point_of_interface = [interface.point for interface in sources[0].interfaces]
+        self._spans: dict[int, Window | None] = {}
+        self._losses = {point: losses for source in sources for point, losses in source.losses.items()}
         self._analyser = analyser
 
     def endpoints(self, row: int) -> tuple[Endpoint, Endpoint]:
         """Client and server of a connection."""
-        client, server = self.connections.client[row], self.connections.server[row]
-        return (
-            Endpoint(address_text(client), int(client["port"])),
-            Endpoint(address_text(server), int(server["port"])),
-        )
+        return self._endpoint(self.connections.client[row]), self._endpoint(self.connections.server[row])
+
+    def losses(self, point: int) -> Losses:
+        """What is known to be missing of a point's packets."""
+        return self._losses.get(point, Losses())
+
+    def recorded(self, point: int) -> Window | None:
+        """From the first packet of a point to its last; None where there is none."""
+        if point not in self._spans:
+            interfaces = [n for n, name in enumerate(self._point_of_interface) if name == point]
+            times = self.packets["time_ns"][np.isin(self.packets["interface"], interfaces)]
+            self._spans[point] = Window(int(times.min()), int(times.max())) if len(times) else None
+        return self._spans[point]
+
+    def _endpoint(self, side: Rows) -> Endpoint:
+        ip = address_text(side)
+        return Endpoint(ip, int(side["port"]), self.names.get(ip))
 
     def conversation(self, row: int, max_packets: int = MAX_CONVERSATION_PACKETS) -> Conversation:
         """A connection with its packets, payload and events, ICMP errors that quote it included.
@@ -77,6 +101,7 @@ class CaptureColumns:
             capture_first_ns=self.summary.first_ns or 0,
             capture_last_ns=self.summary.last_ns or 0,
             capture_dropped=bool(self.summary.dropped),
+            gaps=self.losses(int(table["point"])).gaps,
             counts=self.counts(row),
             client_packets=int(client["packets"]),
             server_packets=int(server["packets"]),
@@ -200,7 +225,7 @@ def _open_capture(
         source = _file_source(path, files)
         analyser.read(source, tell)
         sources = [source]
-    return CaptureColumns(analyser, _summary(path, analyser, sources, files), index, first_id)
+    return CaptureColumns(analyser, _summary(path, analyser, sources, files), index, first_id, sources)
 
 
 def _recording_at(path: Path) -> PacketSet | None:

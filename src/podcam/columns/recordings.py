@@ -13,7 +13,7 @@ from podcam.columns.kernels.segments import LINK_ETHERNET, LINK_RAW
 from podcam.columns.layout import Table
 from podcam.columns.mapping import MappedFiles
 from podcam.columns.sets import KernelSet
-from podcam.columns.sources import SourceInterface
+from podcam.columns.sources import Losses, SourceInterface
 from podcam.errors import SegmentError
 from podcam.ring import SegmentReader
 from podcam.ring.segment import Block
@@ -47,6 +47,8 @@ class PartSource:
         ]
         self.points = [part.point.name for part in recording.parts]
         self.warnings: list[str] = list(self._part.problems)
+        self.names = recording.names
+        self._number = number
         self._dropped = 0
         self._interface = 2 * self._interfaces_of_point * number
         self._files = files
@@ -58,6 +60,11 @@ class PartSource:
     def dropped(self) -> int:
         """As the manifest says, else as the blocks tell."""
         return self._dropped if self._part.dropped is None else self._part.dropped
+
+    @property
+    def losses(self) -> dict[int, Losses]:
+        """See `Source`."""
+        return {self._number: Losses(self.dropped, self._part.gaps, self._part.windows)}
 
     def walk(self, kernels: KernelSet, data: Memory, packets: Table, row: int, rows: int) -> int:
         """See `Source`."""

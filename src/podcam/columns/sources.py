@@ -2,14 +2,18 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 
+from podcam import clip
 from podcam.columns.kernels.memory import Memory, either16, either32
 from podcam.columns.kernels.records import CUT, GARBLED, MOST_SECONDS, OTHER_BLOCK
 from podcam.columns.layout import INTERFACE, Table
 from podcam.columns.sets import KernelSet
+from podcam.model.point import Gap, Window
 from podcam.pcap import BlockType, InterfaceOption, Option, StatisticsOption
 from podcam.pcap.blocks import FRAMES_WITHOUT_PACKET
 
@@ -24,6 +28,21 @@ class SourceInterface(NamedTuple):
     snap_length: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """What is known to be missing of the packets of one point.
+
+    Attributes:
+        dropped: packets that the recorder lost; None where nobody says.
+        gaps: where nothing was recorded.
+        windows: only what lies within one of them is there; all is where there are none.
+    """
+
+    dropped: int | None = None
+    gaps: tuple[Gap, ...] = ()
+    windows: tuple[Window, ...] = ()
+
+
 class Source(Protocol):
     """Packets in the order of a file."""
 
@@ -31,6 +50,12 @@ class Source(Protocol):
     points: list[str]
     """Names; `SourceInterface.point` indexes them."""
     warnings: list[str]
+    names: dict[str, str]
+    """By address, what people call who has it, where the file says."""
+
+    @property
+    def losses(self) -> dict[int, Losses]:
+        """By point, as far as the file says, once all of it is read."""
 
     @property
     def dropped(self) -> int | None:
@@ -76,6 +101,8 @@ class PcapSource:
         self.interfaces = [SourceInterface(_RAW_ALIASES.get(link_type, link_type))]
         self.points = [point]
         self.warnings: list[str] = []
+        self.names: dict[str, str] = {}
+        self.losses: dict[int, Losses] = {}
         self._at, self._end = self.header_bytes, end
 
     @classmethod
@@ -116,6 +143,8 @@ _BYTE_ORDERS: Final = {bytes.fromhex("4d3c2b1a"): 0, bytes.fromhex("1a2b3c4d"): 
 _PACKETS: Final = {BlockType.ENHANCED_PACKET, BlockType.SIMPLE_PACKET, BlockType.PACKET}
 _MOST_INTERFACES: Final = 1 << 16
 """Packets of more are garbled: `layout.PACKET` numbers interfaces with 16 bits."""
+_ADDRESS_BYTES: Final = {1: 4, 2: 16}
+"""By kind of record in a name resolution block: IPv4 and IPv6."""
 _OPTION_OFFSET: Final = 14
 """if_tsoffset (draft-ietf-opsawg-pcapng, section 4.2)"""
 
@@ -130,6 +159,8 @@ class PcapngSource:
         self.interfaces: list[SourceInterface] = []
         self.points: list[str] = []
         self.warnings: list[str] = []
+        self.names: dict[str, str] = {}
+        self._gaps: dict[int, tuple[Gap, ...]] = {}
         self._file_point = point
         self._view = data
         self._interface_rows = interface_table([])
@@ -148,6 +179,19 @@ class PcapngSource:
     def dropped(self) -> int | None:
         """Drops that the latest statistics of each interface tell; None without any."""
         return sum(self._drops.values()) if self._drops else None
+
+    @property
+    def losses(self) -> dict[int, Losses]:
+        """See `Source`."""
+        drops: dict[int, int] = {}
+        for interface, count in self._drops.items():
+            if interface < len(self.interfaces):
+                point = self.interfaces[interface].point
+                drops[point] = drops.get(point, 0) + count
+        return {
+            point: Losses(drops.get(point), self._gaps.get(point, ()))
+            for point in drops.keys() | self._gaps.keys()
+        }
 
     def walk(self, kernels: KernelSet, data: Memory, packets: Table, row: int, rows: int) -> int:
         """See `Source`."""
@@ -219,6 +263,8 @@ class PcapngSource:
             self._add_interface(at, end)
         elif kind == BlockType.INTERFACE_STATISTICS and length >= 24:
             self._add_statistics(at, end)
+        elif kind == BlockType.NAME_RESOLUTION:
+            self._add_names(at + 8, end)
         elif kind in FRAMES_WITHOUT_PACKET:
             packet[:] = np.zeros(1, packet.dtype)
             if not self.interfaces:
@@ -229,7 +275,7 @@ class PcapngSource:
         return 0
 
     def _add_interface(self, at: int, end: int) -> None:
-        ticks_per_second, offset_s, point = 1_000_000, 0, self._file_point
+        ticks_per_second, offset_s, told = 1_000_000, 0, _Told(self._file_point)
         for code, value in self._options(at + 16, end):
             if code == InterfaceOption.RESOLUTION and value:
                 exponent = value[0] & 0x7F
@@ -239,12 +285,16 @@ class PcapngSource:
                 seconds = int.from_bytes(value, "big" if self._big else "little", signed=True)
                 offset_s = max(-MOST_SECONDS, min(seconds, MOST_SECONDS))
             elif code == Option.CUSTOM_STRING:
-                point = _point_of_podcam(value[4:]) or point
+                told = _told_by_podcam(value[4:]) or told
+        point = self._point(told.point)
+        if told.gaps and point not in self._gaps:
+            self._gaps[point] = told.gaps
+            self.warnings += [clip.gap_sentence(told.point, gap) for gap in told.gaps]
         link_type = either16(self._view, at + 8, self._big)
         self.interfaces.append(
             SourceInterface(
                 link_type=_RAW_ALIASES.get(link_type, link_type),
-                point=self._point(point),
+                point=point,
                 ticks_per_second=ticks_per_second,
                 offset_s=offset_s,
                 snap_length=either32(self._view, at + 12, self._big),
@@ -262,6 +312,19 @@ class PcapngSource:
             if code == StatisticsOption.DROPPED and len(value) == 8:
                 self._drops[interface] = int.from_bytes(value, "big" if self._big else "little")
 
+    def _add_names(self, at: int, end: int) -> None:
+        """The first name of each address (draft-ietf-opsawg-pcapng, section 4.5)."""
+        while at + 4 <= end:
+            kind, length = either16(self._view, at, self._big), either16(self._view, at + 2, self._big)
+            size = _ADDRESS_BYTES.get(kind)
+            value = bytes(self._view[at + 4 : min(at + 4 + length, end)])
+            if kind == 0:
+                return
+            if size is not None and len(value) > size:
+                name = value[size:].split(b"\0")[0].decode(errors="replace")
+                self.names.setdefault(str(ip_address(value[:size])), name)
+            at += 4 + length + -length % 4
+
     def _options(self, at: int, end: int) -> Iterator[tuple[int, bytes]]:
         while at + 4 <= end:
             code, length = either16(self._view, at, self._big), either16(self._view, at + 2, self._big)
@@ -271,15 +334,25 @@ class PcapngSource:
             at += 4 + length + -length % 4
 
 
-def _point_of_podcam(text: bytes) -> str | None:
-    """The point that an interface description written by Podcam names, in its custom option."""
+class _Told(NamedTuple):
+    """What an interface description written by Podcam says in its custom option."""
+
+    point: str
+    gaps: tuple[Gap, ...] = ()
+
+
+def _told_by_podcam(text: bytes) -> _Told | None:
     try:
         data = json.loads(text)
-    except ValueError:
+        if data["schema"] != "podcam.interface/1":
+            return None
+        gaps = (
+            Gap(int(gap["since_ns"]), int(gap["until_ns"]), str(gap["reason"]))
+            for gap in data.get("gaps", ())
+        )
+        return _Told(str(data["point"]), tuple(gaps))
+    except (ValueError, TypeError, KeyError):
         return None
-    if not isinstance(data, dict) or data.get("schema") != "podcam.interface/1":
-        return None
-    return str(data.get("point"))
 
 
 NO_LINK_TYPE: Final = -1

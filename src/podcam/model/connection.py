@@ -6,7 +6,7 @@ Only the connections that matter are ever put into this shape; all others stay r
 from dataclasses import dataclass
 from enum import IntFlag
 
-from podcam.model.point import Endpoint
+from podcam.model.point import Endpoint, Gap
 
 
 class TcpFlags(IntFlag):
@@ -120,6 +120,8 @@ class Conversation:
     """First and last packet of the whole capture: what lies outside was not seen."""
     capture_dropped: bool
     """Whether the capture is known to have lost packets."""
+    gaps: tuple[Gap, ...] = ()
+    """Where nothing was recorded at its point, in the order of time."""
     tunnel: tuple[str, ...] = ()
     counts: TcpCounts | None = None
     client_packets: int = 0
