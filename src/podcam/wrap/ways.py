@@ -1,0 +1,98 @@
+"""Which way leads to packets in this container, and why the others do not. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from podcam.wrap.capabilities import NET_RAW, Capabilities
+
+
+class Way(StrEnum):
+    """How the recorder beside an app gets the right to open packet sockets."""
+
+    ROOT = "root"
+    """The container runs as root, with NET_RAW; the app may be given another user (`--user`)."""
+    FILE = "file"
+    """The container's command is a file-capped copy of the recorder."""
+    SUDO = "sudo"
+    """One narrow sudoers line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What was found in a container."""
+
+    uid: int
+    capabilities: Capabilities
+    sudo: bool
+    """Whether sudo is installed."""
+    sudo_allows: bool
+    """Whether it lets this user start the recorder."""
+    packet_sockets: bool
+    """Whether the kernel knows AF_PACKET at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One way: `why_not` is None where it works, else says what is missing and who gives it."""
+
+    way: Way
+    why_not: str | None
+
+
+_NO_SOCKETS = "the kernel has no packet sockets (AF_PACKET): a sandbox such as gVisor"
+_BOUNDED = (
+    "the container may not have NET_RAW (it is not in the bounding set): the runtime or `drop: [ALL]` took "
+    "it away; add NET_RAW to the container's capabilities where Pod Security allows it"
+)
+_NO_NEW_PRIVILEGES = "allowPrivilegeEscalation is false (NoNewPrivs), which turns sudo off"
+
+
+def ways(found: Surroundings) -> Sequence[Verdict]:
+    """All ways, in the order in which they are tried."""
+    return [
+        Verdict(Way.ROOT, _why_not_root(found)),
+        Verdict(Way.FILE, _why_not_file(found)),
+        Verdict(Way.SUDO, _why_not_sudo(found)),
+    ]
+
+
+def _why_not_root(found: Surroundings) -> str | None:
+    if found.uid != 0:
+        return f"the container runs as user {found.uid}, not as root"
+    return _why_no_socket(found) or (
+        None if found.capabilities.is_permitted(NET_RAW) else "root lacks the capability NET_RAW here"
+    )
+
+
+def _why_not_file(found: Surroundings) -> str | None:
+    if found.uid == 0:
+        return "the container runs as root and needs no file capability"
+    why = _why_no_socket(found)
+    if why is not None or found.capabilities.is_permitted(NET_RAW):
+        return why
+    if found.capabilities.no_new_privileges:
+        return (
+            "this program did not get NET_RAW: with allowPrivilegeEscalation false the file-capped copy has "
+            "to be the container's command itself, not started by a shell or another program"
+        )
+    return "this program has no file capability: `setcap cap_net_raw+p` on the copy that the container starts"
+
+
+def _why_not_sudo(found: Surroundings) -> str | None:
+    why = _why_no_socket(found)
+    if why is not None:
+        return why
+    if not found.sudo:
+        return "sudo is not installed in this image"
+    if found.capabilities.no_new_privileges:
+        return _NO_NEW_PRIVILEGES
+    return (
+        None if found.sudo_allows else "sudo does not let this user start the recorder: add the sudoers line"
+    )
+
+
+def _why_no_socket(found: Surroundings) -> str | None:
+    if not found.packet_sockets:
+        return _NO_SOCKETS
+    return _BOUNDED if found.capabilities.is_bounded(NET_RAW) else None
