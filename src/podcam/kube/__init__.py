@@ -1,5 +1,75 @@
-"""Kubernetes: the API server's client, watches, Podcam's custom resources as values, from a pod to its namespace.
+"""Kubernetes: a client of the API server, watches, custom resources as values, a pod's network namespace.
 
 Stands on the standard library alone. Decides nothing: what to record, keep or report is for the agent, what a
 person wants for `kubectl podcam`.
 """
+
+from podcam.kube.api import Answer, Api, Object
+from podcam.kube.kinds import (
+    CLIPS,
+    EVENTS,
+    GRANTS,
+    GROUP,
+    NAMESPACES,
+    NODES,
+    PODS,
+    RECORDINGS,
+    SERVICES,
+    VERSION,
+    Kind,
+    path_of,
+)
+from podcam.kube.selectors import LabelSelector, Operator, Requirement
+from podcam.kube.spelling import (
+    format_duration,
+    format_time,
+    parse_duration,
+    parse_quantity,
+    parse_time,
+)
+from podcam.kube.watching import (
+    Change,
+    Changed,
+    Deleted,
+    Listed,
+    Lost,
+    Page,
+    WatchSettings,
+    list_objects,
+    list_then_watch,
+)
+
+__all__ = [
+    "CLIPS",
+    "EVENTS",
+    "GRANTS",
+    "GROUP",
+    "NAMESPACES",
+    "NODES",
+    "PODS",
+    "RECORDINGS",
+    "SERVICES",
+    "VERSION",
+    "Answer",
+    "Api",
+    "Change",
+    "Changed",
+    "Deleted",
+    "Kind",
+    "LabelSelector",
+    "Listed",
+    "Lost",
+    "Object",
+    "Operator",
+    "Page",
+    "Requirement",
+    "WatchSettings",
+    "format_duration",
+    "format_time",
+    "list_objects",
+    "list_then_watch",
+    "parse_duration",
+    "parse_quantity",
+    "parse_time",
+    "path_of",
+]

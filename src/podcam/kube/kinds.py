@@ -1,0 +1,85 @@
+"""The kinds of objects that Podcam asks the API server for, and their paths."""
+
+from dataclasses import dataclass
+from urllib.parse import quote
+
+GROUP = "podcam.dev"
+VERSION = "v1alpha1"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of object; `group` is "" for the core group."""
+
+    group: str
+    version: str
+    plural: str
+    kind: str
+    namespaced: bool = True
+
+    @property
+    def api_version(self) -> str:
+        """As it stands in an object: `v1`, `podcam.dev/v1alpha1`."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def full_name(self) -> str:
+        """As kubectl takes it, unmistakable: `recordings.podcam.dev`."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+
+RECORDINGS = Kind(GROUP, VERSION, "recordings", "Recording")
+CLIPS = Kind(GROUP, VERSION, "clips", "Clip")
+GRANTS = Kind(GROUP, VERSION, "packetgrants", "PacketGrant")
+PODS = Kind("", "v1", "pods", "Pod")
+NAMESPACES = Kind("", "v1", "namespaces", "Namespace", namespaced=False)
+NODES = Kind("", "v1", "nodes", "Node", namespaced=False)
+SERVICES = Kind("", "v1", "services", "Service")
+EVENTS = Kind("", "v1", "events", "Event")
+
+
+def path_of(kind: Kind, namespace: str | None = None, name: str | None = None) -> str:
+    """The path of an object, or of all objects of a kind (in a namespace, if given).
+
+    Raises:
+        ValueError: an object of a namespaced kind without its namespace.
+    """
+    path = f"/apis/{kind.group}/{kind.version}" if kind.group else f"/api/{kind.version}"
+    if namespace is not None and kind.namespaced:
+        path += f"/namespaces/{_segment(namespace)}"
+    elif name is not None and kind.namespaced:
+        raise ValueError(f"a {kind.kind} lies in a namespace")
+    path += f"/{kind.plural}"
+    return path if name is None else f"{path}/{_segment(name)}"
+
+
+_VERBS = {"GET": "get", "POST": "create", "PATCH": "change", "DELETE": "delete"}
+
+
+def asked(method: str, path: str) -> str:
+    """What a request asks for, in words: `list recordings.podcam.dev in namespace shop`."""
+    path = path.partition("?")[0]
+    match path.strip("/").split("/"):
+        case ["api", _, *segments]:
+            group = ""
+        case ["apis", group, _, *segments]:
+            pass
+        case _:
+            return f"{_VERBS.get(method, method)} {path}"
+    where = ""
+    match segments:
+        case ["namespaces", namespace, plural, *rest]:
+            where = f" in namespace {namespace}"
+        case [plural, *rest]:
+            pass
+        case _:
+            return f"{_VERBS.get(method, method)} {path}"
+    verb = "list" if method == "GET" and not rest else _VERBS.get(method, method)
+    return f"{verb} {'/'.join((plural + (f'.{group}' if group else ''), *rest))}{where}"
+
+
+def _segment(name: str) -> str:
+    """A name as one segment of a path, whatever it holds: it may come from a user or another object."""
+    if name in {"", ".", ".."}:
+        raise ValueError(f"{name!r} is not the name of an object")
+    return quote(name, safe="")
