@@ -166,7 +166,8 @@ def test_the_app_may_be_stopped_and_continued(how: str) -> None:
 @BOTH
 def test_kill_0_means_the_apps_own_group(how: str) -> None:
     """A shell script's usual way to end all that it started."""
-    script = "trap 'echo told' TERM; sleep 60 & until grep -q sleep /proc/$!/comm; do :; done; kill 0; wait; exit 9"
+    slept = "until grep -q sleep /proc/$!/comm; do :; done"
+    script = f"trap 'echo told' TERM; sleep 60 & {slept}; kill 0; wait; exit 9"
     ended = run(how, "sh", "-c", script)
     assert (ended.returncode, ended.stdout) == (9, b"told\n")
 
