@@ -1,7 +1,8 @@
 """`kubectl podcam`: the cluster, with the words and flags of `podcam` and the habits of kubectl.
 
-One file per verb, as in `podcam.cli`; only the module of the verb that is asked for gets imported. What
-stands for the cluster is in `access`, the flags that verbs share in `flags`, how things are printed in `output`.
+One file per verb, as in `podcam.cli`; only the module of the verb that is asked for gets imported. Beside
+them are `access`, the cluster that the flags name, `flags`, those that verbs share, and `output`, how things
+are printed.
 """
 
 from collections.abc import Sequence

@@ -26,7 +26,12 @@ def cluster(args: argparse.Namespace) -> Iterator[Cluster]:
 
     Raises KubernetesError where kubectl is missing, or the cluster cannot be reached.
     """
+    namespace = namespace_of(args)
     kubectl = Kubectl(kubectl_options(args))
-    namespace = args.namespace or kubectl.namespace()
     with KubectlProxy(kubectl.options) as api:
         yield Cluster(api, kubectl, namespace)
+
+
+def namespace_of(args: argparse.Namespace) -> str:
+    """The namespace that `-n` names, else the context's; the cluster is not asked."""
+    return str(args.namespace or Kubectl(kubectl_options(args)).namespace())

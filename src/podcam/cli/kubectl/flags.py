@@ -6,6 +6,8 @@ Which cluster, and as whom, is passed on to kubectl itself: every way of logging
 import argparse
 from collections.abc import Collection, Sequence
 
+from podcam.errors import UsageError
+
 _OF_KUBECTL = {
     "--context": "the kubeconfig context to use",
     "--kubeconfig": "the kubeconfig file to use",
@@ -60,10 +62,14 @@ def add_selector(parser: argparse.ArgumentParser, what: str) -> None:
     )
 
 
-def add_output(parser: argparse.ArgumentParser, *formats: str) -> None:
+def add_output(parser: argparse._ActionsContainer, *formats: str) -> None:
     """Declare `-o` with these formats."""
     parser.add_argument(
-        "-o", "--output", choices=formats, metavar="|".join(formats), help="print whole objects, or more columns"
+        "-o",
+        "--output",
+        choices=formats,
+        metavar="|".join(formats),
+        help="print whole objects, or more columns",
     )
 
 
@@ -77,3 +83,11 @@ def verb_first(argv: Sequence[str], verbs: Collection[str]) -> Sequence[str]:
             return argv
         at += 1 if value or argv[at] not in with_value else 2
     return argv if at >= len(argv) else [argv[at], *argv[:at], *argv[at + 1 :]]
+
+
+def refuse_name_with_others(args: argparse.Namespace, name: str | None) -> None:
+    """One object by its name lies in one namespace. Raises UsageError where `-A` or `-l` stand beside it."""
+    if name and args.all_namespaces:
+        raise UsageError(f"{name} lies in one namespace: say which with -n, not -A")
+    if name and args.selector:
+        raise UsageError(f"{name} and -l {args.selector} cannot stand together")

@@ -1,0 +1,382 @@
+"""`kubectl podcam record`: record the pods of a workload, those that start later too."""
+
+import argparse
+import time
+from typing import Any
+
+from podcam.cli import arguments
+from podcam.cli.arguments import format_size
+from podcam.cli.kubectl import flags
+from podcam.cli.kubectl.access import Cluster, cluster, namespace_of
+from podcam.cli.kubectl.output import object_name, print_objects, say
+from podcam.cluster import (
+    BUDGET_FRACTION,
+    MANAGER,
+    OPERATOR,
+    PACKET_READER,
+    Choice,
+    Point,
+    Preview,
+    Wish,
+    differences,
+    find_choice,
+    find_recording,
+    name_for,
+    parse_targets,
+    points_of,
+    recording_object,
+    replacement,
+    rights_in,
+    selected,
+    states,
+    survey,
+)
+from podcam.errors import ConflictError, KubernetesError, UsageError
+from podcam.kube import RECORDINGS, path_of
+from podcam.model.verdict import FailureClass
+from podcam.trigger import DEFAULT_CLASSES, classes_for
+
+_EXAMPLES = """\
+examples:
+  kubectl podcam record deploy/web --port 5432 --host db.example
+  kubectl podcam record -l app=web -n shop --port 5432 --payload 0     # headers only
+  kubectl podcam record sts/db --ring 20x50MB --scope pod --name db-disk
+  kubectl podcam record deploy/web --port 5432 --dry-run=client -o yaml > web.yaml
+
+Pods that start later are recorded too, without a restart of any. `kubectl podcam status` shows them,
+`kubectl podcam clips` what was kept, `kubectl podcam stop NAME` ends it.
+"""
+
+_POINTS_SHOWN = 8
+"""Pods named one by one; the rest is counted."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    parser.description = "Record the pods of a workload, and keep a clip when a connection of theirs fails."
+    parser.usage = "kubectl podcam record (TYPE/NAME | TYPE NAME | -l SELECTOR) [OPTION…]"
+    parser.epilog = _EXAMPLES
+    parser.add_argument("target", nargs="*", metavar="TYPE/NAME", help="deploy, sts, ds, rs, job, svc or pod")
+    flags.add_selector(parser, "the pods")
+    parser.add_argument("--name", help="of the recording (default: the workload's)")
+    _add_which(parser.add_argument_group("which packets, as with `podcam record`"))
+    _add_how_much(parser.add_argument_group("how much is kept"))
+    _add_trigger(parser.add_argument_group("what triggers a clip"))
+    _add_how(parser.add_argument_group("how it is done"))
+    flags.add_access(parser)
+
+
+def _add_which(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--host",
+        action="append",
+        default=[],
+        metavar="NAME|IP|CIDR",
+        help="from or to this host; repeatable. A name with --port narrows what triggers a clip, not what "
+        "is recorded, so that a new address of it loses nothing",
+    )
+    group.add_argument(
+        "--port", action="append", default=[], type=arguments.port, metavar="N", help="this port; repeatable"
+    )
+    group.add_argument(
+        "--narrow",
+        action="store_true",
+        help="let the kernel's filter follow the hosts' names even with --port",
+    )
+    group.add_argument(
+        "--interface",
+        action="append",
+        default=[],
+        metavar="NAME|any",
+        help="of the pods; repeatable (default: any, later ones too)",
+    )
+    group.add_argument(
+        "--payload",
+        type=arguments.payload,
+        metavar="N",
+        help="keep N bytes after the TCP or UDP header (default: all that the namespace allows)",
+    )
+    group.add_argument(
+        "--snaplen",
+        type=arguments.snaplen,
+        metavar="N",
+        help="keep N bytes per packet (default: 0, which keeps all)",
+    )
+    group.add_argument(
+        "--host-network",
+        action="store_true",
+        help="pods in their node's network, too: records all of that node",
+    )
+
+
+def _add_how_much(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--ring",
+        type=arguments.ring_size,
+        default="10x25MB",
+        metavar="NxSIZE",
+        help="segments times their size, per pod on its node's disk (default: %(default)s)",
+    )
+    group.add_argument(
+        "--retention",
+        type=arguments.duration,
+        metavar="TIME",
+        help="how long the ring of a pod that has ended is kept (default: 1h)",
+    )
+
+
+def _add_trigger(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--on",
+        action="append",
+        default=[],
+        metavar="CLASS|VERDICT|none",
+        help="keep a clip on this kind of failure; repeatable "
+        f"(default: {', '.join(sorted(DEFAULT_CLASSES))})",
+    )
+    group.add_argument(
+        "--before", type=arguments.duration, metavar="TIME", help="how far a clip reaches back (default: 60s)"
+    )
+    group.add_argument(
+        "--after",
+        type=arguments.duration,
+        metavar="TIME",
+        help="how long a clip goes on after a failure (default: 10s)",
+    )
+    group.add_argument(
+        "--scope",
+        choices=("pod", "recording"),
+        help="whether a failure's clip is of the pod concerned, or of all (default: recording)",
+    )
+    group.add_argument(
+        "--clips-per-hour",
+        type=arguments.count,
+        metavar="N",
+        help="the most that failures make on one node (default: 12)",
+    )
+
+
+def _add_how(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--dry-run",
+        choices=("none", "client", "server"),
+        default="none",
+        nargs="?",
+        const="client",
+        help="client: print the object; server: let the API server check it; neither records",
+    )
+    flags.add_output(group, "name", "yaml", "json")
+    group.add_argument(
+        "--replace",
+        action="store_true",
+        help="change a recording of this name that is there; its rings go on",
+    )
+    group.add_argument(
+        "--wait",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="until the pods are recorded (default: yes)",
+    )
+    group.add_argument(
+        "--timeout",
+        type=arguments.duration,
+        default="30s",
+        metavar="TIME",
+        help="for --wait (default: %(default)s)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Tell what it means, create the recording, and wait until the pods are recorded."""
+    targets = parse_targets(args.target)
+    if bool(targets) == (args.selector is not None):
+        raise UsageError("say which pods: TYPE/NAME, as in deploy/web, or -l SELECTOR, and not both")
+    if args.narrow and not args.host:
+        raise UsageError("--narrow makes the kernel's filter follow hosts: name one with --host")
+    wish = _wish(args)
+    chosen = None if targets else selected(args.selector)
+    if chosen is not None and args.dry_run == "client":
+        namespace = namespace_of(args)
+        _show(
+            recording_object(namespace, args.name or name_for(chosen), chosen, wish),
+            args,
+            "created (dry run)",
+        )
+        return 0
+    with cluster(args) as at:
+        choice = chosen or find_choice(at.api, at.namespace, targets)
+        wanted = recording_object(at.namespace, args.name or name_for(choice), choice, wish)
+        seen = survey(
+            at.api, at.namespace, choice, ring_bytes=wish.ring_bytes, host_network=wish.host_network
+        )
+        _tell(at, choice, seen, wish)
+        if args.dry_run == "client":
+            _show(wanted, args, "created (dry run)")
+            return 0
+        if args.dry_run == "server":
+            _show(
+                at.api.create(path_of(RECORDINGS, at.namespace), wanted, dry_run=True),
+                args,
+                "created (server dry run)",
+            )
+            return 0
+        made, how = _put(at, wanted, replace=args.replace)
+        _show(made, args, how)
+        return _wait(at, made, seen, args.timeout / 1e9) if args.wait else 0
+
+
+def _wish(args: argparse.Namespace) -> Wish:
+    return Wish(
+        ring_segments=args.ring.segments,
+        ring_segment_bytes=args.ring.segment_bytes,
+        ports=tuple(args.port),
+        hosts=tuple(args.host),
+        narrow=args.narrow,
+        interfaces=() if "any" in args.interface else tuple(args.interface),
+        payload_bytes=args.payload,
+        snaplen=args.snaplen,
+        on=_classes(args.on),
+        before_ns=args.before,
+        after_ns=args.after,
+        clips_per_hour=args.clips_per_hour,
+        scope=args.scope,
+        retention_ns=args.retention,
+        host_network=args.host_network,
+    )
+
+
+def _classes(given: list[str]) -> tuple[str, ...] | None:
+    if not given:
+        return None
+    if "none" in given:
+        if set(given) != {"none"}:
+            raise UsageError("--on none cannot stand beside another --on")
+        return ()
+    named: frozenset[FailureClass] = frozenset().union(*map(classes_for, given))
+    return tuple(sorted(named))
+
+
+def _show(made: dict[str, Any], args: argparse.Namespace, how: str) -> None:
+    if args.output:
+        print_objects([made], args.output, single=True)
+    else:
+        print(f"{object_name(made)} {how}")
+
+
+def _tell(at: Cluster, choice: Choice, seen: Preview | None, wish: Wish) -> None:
+    """What it means, before it starts."""
+    if seen is None:
+        say(f"{choice}: you may not list the pods of namespace {at.namespace}, so they are not counted here")
+    else:
+        _tell_pods(choice, seen, wish)
+    rights = rights_in(at.api, at.namespace)
+    say(
+        f"Packets are read by whoever has the role {PACKET_READER} in namespace {at.namespace}: "
+        f"{'you have' if rights.read_packets else 'you have not'}."
+    )
+    if not rights.record:
+        say(f"You may not record here: the role {OPERATOR} in namespace {at.namespace} is what that takes.")
+
+
+def _tell_pods(choice: Choice, seen: Preview, wish: Wish) -> None:
+    count = len(seen.pods)
+    if count:
+        say(
+            f"{choice}: {count} pod{'s' * (count > 1)} now, each with a ring of {format_size(wish.ring_bytes)}:"
+        )
+    for share in seen.shares:
+        names = ", ".join(share.pods[:_POINTS_SHOWN])
+        others = len(share.pods) - _POINTS_SHOWN
+        say(
+            f"  {share.node}: up to {format_size(share.ring_bytes)}"
+            + (f" of its disk's {format_size(share.disk_bytes)}" if share.disk_bytes else "")
+            + f" ({names}{f' and {others} more' if others > 0 else ''})"
+        )
+        if share.budget_bytes is not None and share.ring_bytes > share.budget_bytes:
+            say(
+                f"    that is more than an agent takes for all rings and clips unless told otherwise "
+                f"({BUDGET_FRACTION:.0%}: {format_size(share.budget_bytes)}): the rings will be smaller"
+            )
+    if not count and not seen.unscheduled and not seen.refusals:
+        say(f"{choice}: no pod now; those that come are recorded")
+    for pod in seen.unscheduled:
+        say(f"  {pod} has no node yet, and is recorded once it has")
+    for refusal in seen.refusals:
+        say(f"  {refusal.pod} on {refusal.node or 'no node yet'} cannot be recorded: {refusal.why}")
+
+
+def _put(at: Cluster, wanted: dict[str, Any], *, replace: bool) -> tuple[dict[str, Any], str]:
+    """Create it; where one of that name is there, it has to be the same, or replaced."""
+    kind = path_of(RECORDINGS, at.namespace)
+    try:
+        return at.api.create(kind, wanted, manager=MANAGER), "created"
+    except ConflictError:
+        pass
+    name = wanted["metadata"]["name"]
+    there = find_recording(at.api, at.namespace, name)
+    with_defaults = at.api.create(
+        kind, {**wanted, "metadata": {"generateName": "compared-", "namespace": at.namespace}}, dry_run=True
+    )
+    changes = list(differences(there["spec"], with_defaults["spec"]))
+    if not changes:
+        return there, "unchanged"
+    if not replace:
+        raise KubernetesError(
+            f"there is a recording {name} in namespace {at.namespace} that is not the same:\n"
+            + "".join(f"  {change}\n" for change in changes)
+            + f"change it with --replace (its rings go on), end it with `kubectl podcam stop {name} -n "
+            f"{at.namespace}`, or give this one another --name"
+        )
+    patch = {"spec": replacement(there["spec"], with_defaults["spec"])}
+    return at.api.merge_patch(path_of(RECORDINGS, at.namespace, name), patch, manager=MANAGER), "replaced"
+
+
+def _wait(at: Cluster, made: dict[str, Any], seen: Preview | None, timeout_seconds: float) -> int:
+    """Until every pod that was there is recorded, or known not to be."""
+    expected = seen.pods if seen is not None else frozenset()
+    if not expected:
+        return 0
+    name = made["metadata"]["name"]
+    generation = made["metadata"].get("generation", 0)
+    began = time.monotonic()
+    points: dict[str, Point] = {}
+    told = -1
+    for recording in states(at.api, RECORDINGS, at.namespace, name, timeout_seconds=timeout_seconds):
+        if recording is None:
+            raise KubernetesError(f"recording {name} was deleted meanwhile")
+        if recording["metadata"].get("generation", 0) < generation:
+            continue
+        points = {point.pod: point for point in points_of(recording) if point.pod in expected}
+        recorded = sum(point.state == "Recording" for point in points.values())
+        if recorded != told:
+            say(f"{recorded} of {len(expected)} recorded")
+            told = recorded
+        if len(points) == len(expected) and all(point.state != "Waiting" for point in points.values()):
+            break
+    missed = [pod for pod in sorted(expected) if pod not in points or points[pod].state != "Recording"]
+    if not missed:
+        say(
+            f"recording, {time.monotonic() - began:.1f} s after it was asked for; "
+            f"`kubectl podcam stop {name}` ends it"
+        )
+        return 0
+    nodes = {pod: share.node for share in (seen.shares if seen else ()) for pod in share.pods}
+    for pod in missed:
+        say(f"  {pod}: {_why_not(points.get(pod), nodes[pod], timeout_seconds)}")
+    return 0 if all(pod in points and points[pod].state == "Ended" for pod in missed) else 1
+
+
+def _why_not(point: Point | None, node: str, timeout_seconds: float) -> str:
+    if point is None:
+        return (
+            f"the agent of {node} has not reported within {timeout_seconds:.0f} s; is there one? "
+            "`kubectl podcam doctor` tells; once it runs, it records"
+        )
+    why = point.message or point.reason or "no reason was given"
+    match point.state:
+        case "Refused":
+            return f"refused: {why}"
+        case "Ended":
+            return f"has ended meanwhile: {why}"
+        case state:
+            return f"{state.lower()}: {why}"

@@ -1,0 +1,171 @@
+"""`kubectl podcam status`: which pods are recorded, on which node, and what was lost."""
+
+import argparse
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from podcam.cli.arguments import format_size
+from podcam.cli.kubectl import flags
+from podcam.cli.kubectl.access import Cluster, cluster
+from podcam.cli.kubectl.clips import print_clips
+from podcam.cli.kubectl.output import age, now, print_objects, print_table, say
+from podcam.cluster import (
+    Agent,
+    agents_of,
+    choice_of,
+    find_recording,
+    points_of,
+    problems_of,
+    survey,
+    target_text,
+    totals_of,
+    traffic_text,
+)
+from podcam.errors import ForbiddenError
+from podcam.kube import CLIPS, RECORDINGS, list_objects, parse_quantity
+
+_EXAMPLES = """\
+examples:
+  kubectl podcam status              # all recordings of the namespace
+  kubectl podcam status -A
+  kubectl podcam status web          # one of them, pod by pod
+  kubectl podcam status web -o yaml
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    parser.description = "Show recordings: pods, nodes, failures, clips, and what is not as it should be."
+    parser.epilog = _EXAMPLES
+    parser.add_argument("recording", nargs="?", metavar="RECORDING", help="show it pod by pod")
+    flags.add_all_namespaces(parser)
+    flags.add_selector(parser, "recordings")
+    flags.add_output(parser, "wide", "name", "yaml", "json")
+    flags.add_access(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Ask, and print."""
+    flags.refuse_name_with_others(args, args.recording)
+    with cluster(args) as at:
+        if args.recording:
+            found = [find_recording(at.api, at.namespace, args.recording)]
+        else:
+            namespace = None if args.all_namespaces else at.namespace
+            found = list(
+                list_objects(at.api, RECORDINGS, namespace=namespace, label_selector=args.selector).objects
+            )
+        if args.output in {"name", "yaml", "json"}:
+            print_objects(found, args.output, single=bool(args.recording))
+            return 0
+        if not found:
+            where = "in any namespace" if args.all_namespaces else f"in namespace {at.namespace}"
+            say(f"no recordings {where}: start one with `kubectl podcam record`")
+            return 0
+        clips = _clips(at, None if args.all_namespaces else at.namespace)
+        if args.recording:
+            _print_one(found[0], clips)
+        else:
+            _print_all(found, clips, namespaces=args.all_namespaces, wide=args.output == "wide")
+        _print_problems(at, found, namespaces=args.all_namespaces)
+    return 0
+
+
+def _clips(at: Cluster, namespace: str | None) -> list[Mapping[str, Any]] | None:
+    try:
+        return list(list_objects(at.api, CLIPS, namespace=namespace).objects)
+    except ForbiddenError:
+        return None
+
+
+def _of(clips: Sequence[Mapping[str, Any]], recording: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    metadata = recording["metadata"]
+    return [
+        clip
+        for clip in clips
+        if (clip["metadata"]["namespace"], clip["spec"]["recording"])
+        == (metadata["namespace"], metadata["name"])
+    ]
+
+
+def _print_all(
+    recordings: Sequence[Mapping[str, Any]],
+    clips: Sequence[Mapping[str, Any]] | None,
+    *,
+    namespaces: bool,
+    wide: bool,
+) -> None:
+    header = ["NAME", "TARGET", "POINTS", "FAILURES", "CLIPS", "DROPPED", "ON DISK", "AGE"]
+    rows = []
+    at = now()
+    for recording in recordings:
+        totals = totals_of(recording)
+        row = [
+            recording["metadata"]["name"],
+            target_text(recording),
+            f"{totals.recorded}/{totals.concerned}",
+            str(totals.failures),
+            "?" if clips is None else str(len(_of(clips, recording))),
+            "?" if totals.dropped is None else str(totals.dropped),
+            format_size(totals.ring_bytes),
+            age(recording["metadata"].get("creationTimestamp"), at),
+        ]
+        wider = [traffic_text(recording), ",".join(sorted(recording.get("status", {}).get("nodes", {})))]
+        rows.append([recording["metadata"]["namespace"]] * namespaces + row + (wider if wide else []))
+    print_table(["NAMESPACE"] * namespaces + header + (["TRAFFIC", "NODES"] if wide else []), rows)
+
+
+def _print_one(recording: Mapping[str, Any], clips: Sequence[Mapping[str, Any]] | None) -> None:
+    spec, totals, at = recording["spec"], totals_of(recording), now()
+    ring = spec.get("ring", {})
+    ring_bytes = parse_quantity(ring.get("segmentSize", "0")) * ring.get("segments", 0)
+    dropped = "an unknown number of packets" if totals.dropped is None else f"{totals.dropped:,} packets"
+    made = age(recording["metadata"].get("creationTimestamp"), at)
+    print(f"{recording['metadata']['name']}: {target_text(recording)}, {traffic_text(recording)}, for {made}")
+    print(
+        f"{totals.recorded} of {totals.concerned} pods recorded, {totals.ended} ended; "
+        f"{format_size(totals.ring_bytes)} on disk, a ring of {format_size(ring_bytes)} per pod at most"
+    )
+    print(f"{totals.failures:,} failures seen, {dropped} dropped since the agents started")
+    points = points_of(recording)
+    if points:
+        print()
+        print_table(
+            ["POD", "NODE", "STATE", "SINCE", "WHY"],
+            [
+                [point.pod, point.node, point.state, age(point.since, at), point.message or point.reason]
+                for point in points
+            ],
+        )
+    kept = _of(clips, recording) if clips is not None else []
+    if kept:
+        print()
+        states = Counter(clip.get("status", {}).get("state", "Freezing").lower() for clip in kept)
+        print(
+            f"{len(kept)} clips ({', '.join(f'{count} {state}' for state, count in sorted(states.items()))}):"
+        )
+        print_clips(kept[-5:])
+
+
+def _print_problems(at: Cluster, recordings: Sequence[Mapping[str, Any]], *, namespaces: bool) -> None:
+    agents = _agents(at)
+    for recording in recordings:
+        metadata = recording["metadata"]
+        seen = survey(
+            at.api,
+            metadata["namespace"],
+            choice_of(recording),
+            ring_bytes=0,
+            host_network=recording["spec"].get("hostNetwork", False),
+        )
+        name = f"{metadata['namespace']}/{metadata['name']}" if namespaces else metadata["name"]
+        for problem in problems_of(recording, seen, agents):
+            say(f"{name}: {problem}")
+
+
+def _agents(at: Cluster) -> list[Agent] | None:
+    try:
+        return agents_of(at.api)
+    except ForbiddenError:
+        return None

@@ -1,0 +1,79 @@
+"""The agents of a cluster: on which nodes, whether they are ready, and why not."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from podcam.kube import PODS, Api, Kind, list_objects
+
+NAMESPACE = "podcam-system"
+"""Where the agents are."""
+DAEMON_SET = "podcam-agent"
+LABELS = "app.kubernetes.io/name=podcam-agent"
+PORT = 9472
+DAEMON_SETS = Kind("apps", "v1", "daemonsets", "DaemonSet")
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """One agent's pod."""
+
+    pod: str
+    node: str
+    ready: bool
+    why_not: str
+    """Why it is not ready; "" if it is."""
+    restarts: int
+    image: str
+
+
+def agents_of(api: Api) -> list[Agent]:
+    """All agents. Raises ForbiddenError where the caller may not list them."""
+    return [agent(pod) for pod in list_objects(api, PODS, namespace=NAMESPACE, label_selector=LABELS).objects]
+
+
+def agent(pod: Mapping[str, Any]) -> Agent:
+    """The agent of a pod object."""
+    status = pod.get("status", {})
+    containers = status.get("containerStatuses", [])
+    leaving = "deletionTimestamp" in pod["metadata"]
+    ready = not leaving and any(
+        condition["type"] == "Ready" and condition["status"] == "True"
+        for condition in status.get("conditions", [])
+    )
+    return Agent(
+        pod=pod["metadata"]["name"],
+        node=pod["spec"].get("nodeName") or _wanted_node(pod),
+        ready=ready,
+        why_not="" if ready else "it is being deleted" if leaving else _why_not(status, containers),
+        restarts=sum(container.get("restartCount", 0) for container in containers),
+        image=next((container["image"] for container in pod["spec"]["containers"]), ""),
+    )
+
+
+def _wanted_node(pod: Mapping[str, Any]) -> str:
+    """The node that the DaemonSet's pod is for, as its node affinity says, while it has none."""
+    affinity = pod["spec"].get("affinity", {}).get("nodeAffinity", {})
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution", {})
+    for term in required.get("nodeSelectorTerms", []):
+        for field in term.get("matchFields", []):
+            if field["key"] == "metadata.name":
+                return str(field["values"][0])
+    return ""
+
+
+def _why_not(status: Mapping[str, Any], containers: list[Mapping[str, Any]]) -> str:
+    for container in containers:
+        state = container.get("state", {})
+        ended = state.get("terminated") or container.get("lastState", {}).get("terminated") or {}
+        if waiting := state.get("waiting"):
+            said = ": ".join(filter(None, (waiting.get("reason"), waiting.get("message"))))
+            return f"{said} (it ended with code {ended['exitCode']})" if "exitCode" in ended else said
+        if "exitCode" in ended and "running" not in state:
+            return f"it ended with code {ended['exitCode']}"
+    for condition in status.get("conditions", []):
+        if condition["status"] == "False" and condition.get("message") and condition["type"] != "Ready":
+            return str(condition["message"])
+    if any("running" in container.get("state", {}) for container in containers):
+        return "it runs, but does not report that it is well yet"
+    return f"it is {status.get('phase', 'Unknown').lower()}"
