@@ -10,6 +10,7 @@ import os
 import shutil
 import struct
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -105,7 +106,7 @@ def parse_file_capability(value: bytes) -> int:
     return permitted
 
 
-def sudo_allows(command: list[str]) -> bool:
+def sudo_allows(command: Sequence[str]) -> bool:
     """Whether sudo lets this user start exactly this, without a password."""
     if shutil.which("sudo") is None:
         return False

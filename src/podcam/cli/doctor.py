@@ -1,0 +1,56 @@
+"""`podcam doctor`: what is missing here, and how to get it."""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from podcam.recorder.folder import default_folder
+from podcam.wrap.examination import Finding, examine
+
+_EXAMPLES = """\
+examples:
+  podcam doctor                    # can this machine, or this container, record?
+  podcam doctor --json
+
+In a container it says which of the ways to a packet socket works (root, a file capability, sudo), and why the
+others do not. Exit code 1 when nothing can be recorded here. `kubectl podcam doctor` looks at a cluster.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    parser.description = "Say what is missing here, and how to get it."
+    parser.epilog = _EXAMPLES
+    parser.add_argument(
+        "--dir",
+        type=Path,
+        default=default_folder(),
+        metavar="DIR",
+        help="where rings and clips would lie (default: %(default)s)",
+    )
+    parser.add_argument("--json", action="store_true", help="all findings, for machines")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Look at everything and print it."""
+    findings = examine(args.dir, [sys.executable, "-I", "-m", "podcam", "record"])
+    if args.json:
+        print(
+            json.dumps(
+                {"schema": "podcam.doctor/1", "findings": [asdict(each) for each in findings]}, indent=1
+            )
+        )
+    else:
+        _print(findings)
+    return int(any(each.needed and each.remedy for each in findings))
+
+
+def _print(findings: list[Finding]) -> None:
+    width = max(len(each.subject) for each in findings)
+    for each in findings:
+        mark = "ok  " if each.remedy is None else "FAIL" if each.needed else "note"
+        print(f"{mark}  {each.subject:<{width}}  {each.found}")
+        if each.remedy is not None:
+            print(f"{'':{width + 8}}{each.remedy}")

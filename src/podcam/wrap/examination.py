@@ -1,0 +1,139 @@
+"""What is missing on this machine, or in this container, and how to get it: `podcam doctor`.
+
+Every finding was tried, not guessed: a packet socket is opened, a file is linked.
+"""
+
+import ctypes.util
+import importlib.util
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from podcam.wrap.capabilities import NET_RAW, SYS_ADMIN, of_this_process, sudo_allows, take
+from podcam.wrap.ways import Surroundings, ways
+
+_ANALYSIS: Final = ("numpy", "numba", "rich", "zstandard")
+_LEAST_FREE_SHARE: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    subject: str
+    found: str
+    remedy: str | None = None
+    """What to do, where something is missing."""
+    needed: bool = True
+    """Whether Podcam cannot record without it."""
+
+
+def examine(folder: Path, recorder: Sequence[str]) -> list[Finding]:
+    """Look at everything that recording needs here.
+
+    Args:
+        folder: where rings and clips would lie.
+        recorder: the command that sudo would have to allow.
+    """
+    return [*_rights(recorder), _other_namespaces(), *_folder(folder), _libpcap(), _analysis()]
+
+
+def surroundings(recorder: Sequence[str]) -> Surroundings:
+    """What this process may do; takes NET_RAW if it may."""
+    take(NET_RAW)
+    return Surroundings(
+        uid=os.geteuid(),
+        capabilities=of_this_process(),
+        sudo=shutil.which("sudo") is not None,
+        sudo_allows=sudo_allows(recorder),
+        packet_sockets=_knows_packet_sockets(),
+    )
+
+
+def _rights(recorder: Sequence[str]) -> Iterable[Finding]:
+    found = surroundings(recorder)
+    try:
+        socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0).close()
+    except OSError as error:
+        tried = ways(found)
+        works = next((way for way in tried if way.why_not is None), None)
+        if works is not None:
+            yield Finding("packet sockets", f"not directly ({error.strerror}), but by {works.way}")
+        else:
+            yield Finding("packet sockets", str(error.strerror), "one of the ways below has to work")
+        for way in tried:
+            yield Finding(
+                f"way: {way.way}", "works" if way.why_not is None else "no", way.why_not, needed=False
+            )
+    else:
+        yield Finding("packet sockets", "may be opened")
+
+
+def _knows_packet_sockets() -> bool:
+    try:
+        socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0).close()
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _other_namespaces() -> Finding:
+    if of_this_process().is_effective(SYS_ADMIN):
+        return Finding("other network namespaces", "may be entered (--netns)", needed=False)
+    remedy = "--netns takes root, or the capability SYS_ADMIN; this one's own is recorded without"
+    return Finding("other network namespaces", "may not be entered", remedy, needed=False)
+
+
+def _folder(folder: Path) -> Iterable[Finding]:
+    places = (folder, *folder.absolute().parents)
+    existing = next(path for path in places if os.access(path, os.F_OK))
+    if not os.access(existing, os.W_OK | os.X_OK):
+        yield Finding("folder", f"{existing} may not be written", "choose a folder of your own with --dir")
+        return
+    usage = shutil.disk_usage(existing)
+    room = f"{folder}: {usage.free / 1e9:.1f} of {usage.total / 1e9:.1f} GB free"
+    scarce = usage.free < _LEAST_FREE_SHARE * usage.total
+    yield Finding(
+        "folder", room, "free some space, or record with a smaller --ring" if scarce else None, needed=False
+    )
+    links = _can_link(existing)
+    yield Finding(
+        "hard links",
+        "a clip costs no room and no time" if links else f"cannot be made in {existing}",
+        None
+        if links
+        else "clips are copied, which takes room and time: choose another file system with --dir",
+        needed=False,
+    )
+
+
+def _can_link(folder: Path) -> bool:
+    with suppress(OSError), tempfile.TemporaryDirectory(prefix=".podcam-", dir=folder) as place:
+        first = Path(place, "first")
+        first.touch()
+        Path(place, "second").hardlink_to(first)
+        return True
+    return False
+
+
+def _libpcap() -> Finding:
+    if ctypes.util.find_library("pcap"):
+        return Finding("libpcap", "found (for --bpf)", needed=False)
+    remedy = "only --bpf needs it (Debian, Ubuntu: apt-get install libpcap0.8)"
+    return Finding("libpcap", "not found", remedy, needed=False)
+
+
+def _analysis() -> Finding:
+    missing = [name for name in _ANALYSIS if importlib.util.find_spec(name) is None]
+    if not missing:
+        return Finding("analysis", "`podcam diagnose` has what it needs", needed=False)
+    remedy = "recording does not need them; `podcam diagnose` does: pip install podcam, here or elsewhere"
+    return Finding("analysis", f"not installed: {', '.join(missing)}", remedy, needed=False)
