@@ -11,7 +11,7 @@ from typing import Any, Final
 from podcam import __version__
 from podcam.errors import ClipError, SegmentError
 from podcam.model.failure import Failure, ServerCounts, counts_from_json, failure_from_json
-from podcam.model.point import Gap, Interface, Point, Window
+from podcam.model.point import Gap, Interface, Point, Window, gap_from_json
 from podcam.ring import Totals, sync
 
 SCHEMA: Final = "podcam.clip/1"
@@ -112,7 +112,7 @@ def _part(body: Mapping[str, Any]) -> ClipPart:
         comparisons=tuple(Window(**window) for window in body["comparisons"]),
         servers=tuple(map(counts_from_json, body["servers"])),
         warnings=tuple(body["warnings"]),
-        gaps=tuple(Gap(**gap) for gap in body.get("gaps", ())),
+        gaps=tuple(map(gap_from_json, body.get("gaps", ()))),
     )
 
 

@@ -66,4 +66,4 @@ def _moment(time_ns: int) -> str:
 def _lasted(duration_ns: int) -> str:
     if duration_ns < 1_000_000_000:
         return f"{max(duration_ns, 0) / 1e6:.3g} ms"
-    return f"{duration_ns / 1e9:,.1f} s"
+    return f"{min(duration_ns, _FOREVER_NS) / 1e9:,.1f} s"

@@ -13,7 +13,7 @@ from podcam.columns.kernels.memory import Memory, either16, either32
 from podcam.columns.kernels.records import CUT, GARBLED, MOST_SECONDS, OTHER_BLOCK
 from podcam.columns.layout import INTERFACE, Table
 from podcam.columns.sets import KernelSet
-from podcam.model.point import Gap, Window
+from podcam.model.point import Gap, Window, gap_from_json
 from podcam.pcap import BlockType, InterfaceOption, Option, StatisticsOption
 from podcam.pcap.blocks import FRAMES_WITHOUT_PACKET
 
@@ -346,12 +346,9 @@ def _told_by_podcam(text: bytes) -> _Told | None:
         data = json.loads(text)
         if data["schema"] != "podcam.interface/1":
             return None
-        gaps = (
-            Gap(int(gap["since_ns"]), int(gap["until_ns"]), str(gap["reason"]))
-            for gap in data.get("gaps", ())
-        )
+        gaps = map(gap_from_json, data.get("gaps", ()))
         return _Told(str(data["point"]), tuple(gaps))
-    except (ValueError, TypeError, KeyError):
+    except (ArithmeticError, KeyError, TypeError, ValueError):
         return None
 
 

@@ -10,8 +10,10 @@ import numpy as np
 
 from podcam.columns import CaptureColumns, open_captures
 from podcam.diagnose.endtoend import join
+from podcam.diagnose.gaps import Span, with_gaps
 from podcam.diagnose.judge import judge
 from podcam.diagnose.neighbours import Neighbours
+from podcam.diagnose.places import with_other_points
 from podcam.diagnose.screening import Finding, screen, verdict_unread
 from podcam.model.connection import Conversation, TcpCounts
 from podcam.model.diagnosis import CaptureSummary, DiagnosedConnection, Diagnosis, Verdict
@@ -28,8 +30,9 @@ class Case:
     def __init__(self, captures: Sequence[CaptureColumns]) -> None:
         self._captures = captures
         joined = join(captures)
-        connections = tuple(
-            row for capture in captures for row in _diagnosed(capture, judged(capture), joined)
+        connections = with_other_points(
+            captures,
+            [row for capture in captures for row in _diagnosed(capture, judged(capture), joined)],
         )
         self.diagnosis = Diagnosis(
             captures=tuple(_summary(capture) for capture in captures),
@@ -66,10 +69,29 @@ def judged(capture: CaptureColumns) -> list[Verdict]:
     screened = screen(capture)
     neighbours = Neighbours(capture)
     read = {row: judge(capture.conversation(row), neighbours.context(row)) for row in screened.read.tolist()}
-    return [
+    verdicts = [
         read[row] if row in read else verdict_unread(capture, row, Finding(finding))
         for row, finding in enumerate(screened.findings.tolist())
     ]
+    gaps = {point: losses for point in range(len(capture.points)) if (losses := capture.losses(point).gaps)}
+    if gaps:
+        points = capture.connections.table["point"].tolist()
+        for row, point in enumerate(points):
+            if point in gaps:
+                verdicts[row] = with_gaps(verdicts[row], _span(capture, row), gaps[point])
+    return verdicts
+
+
+def _span(capture: CaptureColumns, row: int) -> Span:
+    """When a connection was seen, for the gaps of its point."""
+    table, client = capture.connections.table[row], capture.connections.client[row]
+    server = capture.connections.server[row]
+    return Span(
+        first_ns=int(table["first_ns"]),
+        last_ns=int(table["last_ns"]),
+        ended=any(side[end] >= 0 for side in (client, server) for end in ("fin_ns", "rst_ns")),
+        from_start=bool(table["syn_seen"]),
+    )
 
 
 def nearest_good(connections: Iterable[DiagnosedConnection]) -> dict[int, int]:
@@ -102,13 +124,13 @@ def _diagnosed(
     client = {name: connections.client[name].tolist() for name in _SIDE}
     server = {name: connections.server[name].tolist() for name in _SIDE}
     counts = _counts(capture)
-    clients: dict[int, str] = {}
+    clients: dict[int, Endpoint] = {}
     servers: dict[int, Endpoint] = {}
     for row, verdict in enumerate(verdicts):
         client_id, server_id = table["client_id"][row], table["server_id"][row]
         if client_id not in clients or server_id not in servers:
             client_end, server_end = capture.endpoints(row)
-            clients[client_id] = client_end.ip
+            clients[client_id] = client_end
             servers[server_id] = server_end
         connection_id = capture.first_id + row
         yield DiagnosedConnection(
@@ -119,7 +141,7 @@ def _diagnosed(
             transport="tcp",
             tcp_stream=table["stream"][row],
             tunnel=(),
-            client=Endpoint(clients[client_id], client["port"][row]),
+            client=Endpoint(clients[client_id].ip, client["port"][row], clients[client_id].name),
             server=servers[server_id],
             start_ns=table["first_ns"][row],
             end_ns=table["last_ns"][row],

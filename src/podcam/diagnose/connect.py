@@ -2,7 +2,7 @@
 
 from podcam.diagnose.context import Context
 from podcam.diagnose.transcript import Transcript
-from podcam.diagnose.wording import duration, times
+from podcam.diagnose.wording import called, duration, times
 from podcam.model.connection import IcmpError, Packet, TcpEvent, TcpFlags
 from podcam.model.diagnosis import Evidence, Verdict
 from podcam.model.verdict import Fault, Phase, VerdictId
@@ -45,7 +45,7 @@ def lost_race(seen: Transcript, context: Context) -> Verdict | None:
         failed=False,
         fault=Fault.NONE,
         phase=Phase.CONNECT,
-        summary=f"The client tried this address and connected to {context.winner} instead.",
+        summary=f"The client tried this address and connected to {called(context.winner)} instead.",
         evidence=(seen.evidence(seen.syns[0], "SYN"),),
     )
 

@@ -1,4 +1,6 @@
-"""Numbers in sentences."""
+"""Numbers and names in sentences."""
+
+from podcam.model.point import Endpoint
 
 _UNITS = ((1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "µs"))
 
@@ -20,3 +22,8 @@ def byte_count(count: int) -> str:
 def times(count: int) -> str:
     """`once`, `twice`, `3 times`."""
     return {1: "once", 2: "twice"}.get(count, f"{count} times")
+
+
+def called(endpoint: Endpoint) -> str:
+    """An address with its port, behind its name where it has one."""
+    return f"{endpoint.name} ({endpoint})" if endpoint.name else str(endpoint)

@@ -1,6 +1,8 @@
 """Where packets are recorded, and what they are recorded from."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +50,22 @@ class Window:
 class Gap:
     """A stretch of time in which nothing was recorded at a point, in nanoseconds since 1970 UTC.
 
-    `since_ns` is the last moment that was recorded before it, `until_ns` the first after it; `reason` a clause
-    that says why, without a full stop: "the recorder was not running".
+    `since_ns` is the last moment that was recorded before it, `until_ns` the first after it; `reason` a
+    clause that says why, without a full stop: "the recorder was not running".
     """
 
     since_ns: int
     until_ns: int
     reason: str
+
+
+def gap_from_json(body: Mapping[str, Any]) -> Gap:
+    """A gap after `dataclasses.asdict` and its way through JSON.
+
+    Raises:
+        ArithmeticError, KeyError, TypeError, ValueError: it is not one.
+    """
+    return Gap(int(body["since_ns"]), int(body["until_ns"]), str(body["reason"]))
 
 
 @dataclass(frozen=True, slots=True)

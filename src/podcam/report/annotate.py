@@ -14,6 +14,7 @@ from podcam import clip, pcap
 from podcam.columns.mapping import MappedFiles
 from podcam.errors import CaptureFileError, UsageError
 from podcam.model.diagnosis import DiagnosedConnection, Diagnosis
+from podcam.report.spelling import named
 
 Comments = Mapping[int, Sequence[str]]
 """For a frame, the comments to put on it."""
@@ -66,7 +67,10 @@ def comments_of(connections: Iterable[DiagnosedConnection]) -> Comments:
                 f"Podcam: {verdict.id}, evidence {at} of {len(verdict.evidence)}: {proof.note}"
             )
         last = comments[verdict.evidence[-1].frame]
-        last.append(f"Podcam: {verdict.id}, fault {verdict.fault}, phase {verdict.phase}. {verdict.summary}")
+        ends = f" {named(row.client)} → {named(row.server)}." if row.client.name or row.server.name else ""
+        last.append(
+            f"Podcam: {verdict.id}, fault {verdict.fault}, phase {verdict.phase}.{ends} {verdict.summary}"
+        )
         if verdict.candidates:
             last.append(f"Podcam: the packets cannot tell apart: {'; '.join(verdict.candidates)}")
     return comments

@@ -13,9 +13,12 @@ Every line of a ladder is exactly as wide as asked for, so that two of them stan
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from rich.cells import cell_len
 from rich.text import Text
 
+from podcam.model.point import Endpoint
 from podcam.report.ladder import Arrow, Entry, Pause
+from podcam.report.spelling import printable
 
 _LONG_NS = 100 * 10**9
 """From here on a ladder counts in seconds and not in milliseconds."""
@@ -62,9 +65,12 @@ def _scale(entries: Iterable[Entry | None]) -> Scale:
     )
 
 
-def heading(scale: Scale) -> Text:
-    """The names of the columns."""
-    lane = "client" + "server".rjust(scale.lane_width - len("client"))
+def heading(scale: Scale, client: Endpoint, server: Endpoint) -> Text:
+    """The names of the columns; those of the two sides where they have any and both fit."""
+    left, right = printable(client.name or "client"), printable(server.name or "server")
+    if cell_len(left) + cell_len(right) + 2 > scale.lane_width:
+        left, right = "client", "server"
+    lane = left + " " * (scale.lane_width - cell_len(left) - cell_len(right)) + right
     unit = "s" if scale.seconds else "ms"
     return Text(
         f"{'':{scale.proof_width}}{'frame':>{scale.frame_width}}  {unit:>{scale.time_width}}  {lane}",

@@ -106,10 +106,18 @@ class Track:
         )
 
     def silence_before(self, index: int) -> Pause | None:
-        """The silence before a packet, if it was long."""
+        """The silence before a packet, if it was long; or that nothing was recorded there."""
         if index == 0:
             return None
-        silence_ns = self.packets[index].time_ns - self.packets[index - 1].time_ns
+        earlier_ns, later_ns = self.packets[index - 1].time_ns, self.packets[index].time_ns
+        gap_ns = sum(
+            gap.until_ns - gap.since_ns
+            for gap in self.conversation.gaps
+            if gap.since_ns < later_ns and gap.until_ns > earlier_ns
+        )
+        if gap_ns:
+            return Pause((f"nothing was recorded for {span(gap_ns)}", f"{span(gap_ns)} not recorded"))
+        silence_ns = later_ns - earlier_ns
         return Pause((f"{span(silence_ns)} of silence",)) if silence_ns >= _SILENCE_NS else None
 
     def silence_after(self) -> Pause | None:

@@ -31,7 +31,7 @@ def _alone(ladder: Ladder, row: DiagnosedConnection, width: int) -> Iterator[Tex
     entries = [step.failed for step in ladder.parted]
     [scale] = scales(entries, width=width)
     yield _title(row, width)
-    yield heading(scale)
+    yield heading(scale, row.client, row.server)
     proven = [at for at, entry in enumerate(entries) if isinstance(entry, Arrow) and entry.proof is not None]
     failing = max(proven, default=0) if row.verdict.failed else len(entries)
     for at, entry in enumerate(entries):
@@ -50,7 +50,7 @@ def _side_by_side(
     title = _title(row, left.width)
     title.pad_right(left.width - title.cell_len)
     yield _beside(title, _title(good, right.width, row))
-    yield _beside(heading(left), heading(right))
+    yield _beside(heading(left, row.client, row.server), heading(right, good.client, good.server))
     for step in ladder.alike:
         yield _beside(line(step.failed, left), line(step.good, right))
     yield _parting(left.width + len(_BETWEEN) + right.width)
@@ -64,11 +64,13 @@ def _stacked(
     steps = (*ladder.alike, *ladder.parted)
     [scale] = scales([entry for step in steps for entry in (step.failed, step.good)], width=width)
     yield _title(row, width)
+    yield heading(scale, row.client, row.server)
     yield from _one_of_two(
         [step.failed for step in ladder.alike], [step.failed for step in ladder.parted], scale, _FAILED
     )
     yield Text()
     yield _title(good, width, row)
+    yield heading(scale, good.client, good.server)
     yield from _one_of_two(
         [step.good for step in ladder.alike], [step.good for step in ladder.parted], scale, _GOOD
     )
@@ -77,7 +79,6 @@ def _stacked(
 def _one_of_two(
     before: Sequence[Entry | None], after: Sequence[Entry | None], scale: Scale, style: str
 ) -> Iterator[Text]:
-    yield heading(scale)
     yield from (line(entry, scale) for entry in before if entry is not None)
     yield _parting(scale.width)
     yield from (line(entry, scale, style) for entry in after if entry is not None)

@@ -212,7 +212,10 @@ def _summary(total: Overview) -> Iterator[Text]:
 
 
 def _probers(total: Overview) -> str:
-    listed = [f"{count:,} from {ip}" for ip, count in list(total.probes.items())[:_LISTED_PROBERS]]
+    clients = list(total.probes.items())[:_LISTED_PROBERS]
+    listed = [
+        f"{count:,} from {f'{printable(name)} ({ip})' if name else ip}" for (ip, name), count in clients
+    ]
     hidden = len(total.probes) - _LISTED_PROBERS
     return ", ".join([*listed, f"others from {number(hidden, 'more client')}"] if hidden > 0 else listed)
 

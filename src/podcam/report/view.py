@@ -20,7 +20,7 @@ class FailureGroup:
     server: Endpoint
     failures: tuple[DiagnosedConnection, ...]
     connections: int
-    """All connections to this server: the failures are so many of these."""
+    """All connections that were seen to go to this server: the failures are so many of these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +39,15 @@ class Overview:
     """How many connections got each verdict, the most frequent first."""
     groups: tuple[FailureGroup, ...]
     """The largest first."""
-    probes: Mapping[str, int]
-    """How many probes each client address made."""
+    probes: Mapping[tuple[str, str | None], int]
+    """How many probes each client made, by its address and name."""
 
 
 def outcomes(connections: Iterable[DiagnosedConnection]) -> list[DiagnosedConnection]:
-    """One row for each connection end to end: that of the point where it failed, or where most was seen."""
+    """One row for each connection end to end: that of the point where it failed, or where most was seen.
+
+    Of equals it is the one nearest to the client, which knows the server by the address that it asked for.
+    """
     chosen: dict[int, DiagnosedConnection] = {}
     for row in connections:
         rival = chosen.get(row.end_to_end)
@@ -53,8 +56,9 @@ def outcomes(connections: Iterable[DiagnosedConnection]) -> list[DiagnosedConnec
     return list(chosen.values())
 
 
-def _told_by(row: DiagnosedConnection) -> tuple[bool, bool]:
-    return row.verdict.failed, row.verdict.id is not VerdictId.PARTIAL
+def _told_by(row: DiagnosedConnection) -> tuple[bool, bool, bool]:
+    verdict = row.verdict
+    return verdict.failed, verdict.id is not VerdictId.PARTIAL, row.id == row.end_to_end
 
 
 def overview(diagnosis: Diagnosis) -> Overview:
@@ -72,9 +76,11 @@ def overview(diagnosis: Diagnosis) -> Overview:
         first_failure_ns=min((row.end_ns for row in failures), default=None),
         last_failure_ns=max((row.end_ns for row in failures), default=None),
         verdicts=dict(Counter(row.verdict.id for row in rows).most_common()),
-        groups=_grouped(failures, Counter(_address(row) for row in rows)),
+        groups=_grouped(failures, _connections_by_server(diagnosis.connections)),
         probes=dict(
-            Counter(row.client.ip for row in rows if row.verdict.id is VerdictId.PROBE).most_common()
+            Counter(
+                (row.client.ip, row.client.name) for row in rows if row.verdict.id is VerdictId.PROBE
+            ).most_common()
         ),
     )
 
@@ -94,6 +100,12 @@ def _grouped(
         )
         for (verdict, address), rows in sorted(groups.items(), key=lambda item: -len(item[1]))
     )
+
+
+def _connections_by_server(rows: Iterable[DiagnosedConnection]) -> Mapping[tuple[str, int], int]:
+    """How many went to each address; one counts for each address under which a point saw its server."""
+    seen = {(row.end_to_end, _address(row)) for row in rows}
+    return Counter(address for _, address in seen)
 
 
 def _address(row: DiagnosedConnection) -> tuple[str, int]:

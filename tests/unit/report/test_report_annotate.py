@@ -31,7 +31,8 @@ COMMENTS = {
     5: ["Podcam: reset-during-startup, evidence 2 of 3: the server acknowledges it"],
     6: [
         "Podcam: reset-during-startup, evidence 3 of 3: the server resets",
-        f"Podcam: reset-during-startup, fault server, phase startup. {VERDICT.summary}",
+        f"Podcam: {VERDICT.id}, fault server, phase startup. 10.1.2.3:51544 → db.example (10.0.0.5:5432). "
+        + VERDICT.summary,
         f"Podcam: the packets cannot tell apart: {VERDICT.candidates[0]}; {VERDICT.candidates[1]}",
     ],
 }

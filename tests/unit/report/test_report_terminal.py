@@ -11,6 +11,7 @@ from conversations import (
     CLIENT,
     OK,
     PROBE,
+    RST_ACK,
     SERVER,
     START_NS,
     SYN,
@@ -20,12 +21,13 @@ from conversations import (
     opened,
     reset_in_startup,
     row,
+    startup,
     startup_reset_verdict,
 )
 from podcam.errors import UsageError
 from podcam.model.diagnosis import Diagnosis
 from podcam.model.failure import ServerCounts
-from podcam.model.point import Endpoint
+from podcam.model.point import Endpoint, Gap
 from podcam.model.verdict import FailureClass
 from podcam.report import TerminalReport, console
 
@@ -72,7 +74,7 @@ The others: 1 ok
   without sending a byte.
 
 ✗ 10.1.2.3:51544, stream 17                          ✓ 10.1.2.3:51542, stream 16, 1.20 s earlier
-    frame     ms  client                    server   frame     ms  client                    server
+    frame     ms  client                db.example   frame     ms  client                db.example
       110  0.000  ├──────────── SYN ────────────▶│      92  0.000  ├──────────── SYN ────────────▶│
       111  0.020  │◀───────── SYN, ACK ──────────┤      93  0.020  │◀───────── SYN, ACK ──────────┤
       112  0.040  ├──────────── ACK ────────────▶│      94  0.040  ├──────────── ACK ────────────▶│
@@ -105,7 +107,7 @@ Wireshark: tcp.stream in {16, 17}
 def test_one_below_the_other() -> None:
     assert """\
 ✗ 10.1.2.3:51544, stream 17
-    frame     ms  client                                                 server
+    frame     ms  client                                             db.example
       110  0.000  ├────────────────────────── SYN ───────────────────────────▶│
       111  0.020  │◀──────────────────────── SYN, ACK ────────────────────────┤
       112  0.040  ├────────────────────────── ACK ───────────────────────────▶│
@@ -115,7 +117,7 @@ def test_one_below_the_other() -> None:
 3 ▸   115  1.942  ✗◀──────────────────────── RST, ACK ────────────────────────┤
 
 ✓ 10.1.2.3:51542, stream 16, 1.20 s earlier
-    frame     ms  client                                                 server
+    frame     ms  client                                             db.example
        92  0.000  ├────────────────────────── SYN ───────────────────────────▶│
 """ in printed(width=79)
 
@@ -216,6 +218,46 @@ def test_text_of_strangers_cannot_steer_the_terminal() -> None:
     text = printed(replace(STORY, captures=(capture,), connections=(STORY.connections[0], named)), 160)
     assert all(line.isprintable() for line in text.splitlines())
     assert "[bold]not markup[/bold]" in text
+
+
+def test_the_two_sides_are_called_by_their_names_with_the_address_once() -> None:
+    pod = replace(FAILED, client_end=replace(FAILED.client_end, name="pod shop/web-7d"))
+    failed = row(pod, startup_reset_verdict(pod))
+    text = printed(diagnosis(failed), talks={failed.id: pod})
+    assert "02:00:01.205  pod shop/web-7d (10.1.2.3:51544)  fault server" in text
+    assert "  ms  pod shop/web-7d   " in text
+    probe = row(replace(good(Talk(id=4)), client_end=pod.client_end), PROBE)
+    assert "1 probe (1 from pod shop/web-7d (10.1.2.3))" in printed(diagnosis(probe))
+
+
+def test_names_that_are_too_long_for_a_column_leave_it_alone() -> None:
+    wide = replace(FAILED, client_end=replace(FAILED.client_end, name="pod " + "x" * 80))
+    text = printed(diagnosis(row(wide, startup_reset_verdict(wide))), talks={wide.id: wide})
+    assert "ms  client   " in text
+    assert " server\n" in text
+
+
+def test_what_was_not_recorded_is_no_silence() -> None:
+    talk = opened(Talk(id=6)).client(startup(), ms=9_000).server(RST_ACK)
+    gap = Gap(talk.start_ns + 10**9, talk.start_ns + 5 * 10**9, "the recorder was not running")
+    conversation = replace(talk.conversation(), gaps=(gap,))
+    out = io.StringIO()
+    found = diagnosis(row(talk, startup_reset_verdict(reset_in_startup(Talk(id=6)))))
+    TerminalReport(found, lambda _: conversation).print(console(out))
+    assert "nothing was recorded for 4.00 s" in out.getvalue()
+    assert "of silence" not in out.getvalue()
+
+
+def test_a_server_that_points_know_by_two_addresses_has_one_base_rate() -> None:
+    """A Service's address at the client, the pod's own at the server: neither counts the other's rows."""
+    far = replace(SERVER, ip="10.244.1.9", name="pod shop/db-0")
+    talks = [good(Talk(id=at)) for at in range(3)] + [reset_in_startup(Talk(id=3))]
+    near_rows = [row(talk, OK) for talk in talks[:3]] + [row(talks[3], startup_reset_verdict(talks[3]))]
+    far_rows = [replace(near, id=near.id + 10, point="db-0", server=far) for near in near_rows]
+    text = printed(
+        diagnosis(*near_rows, *far_rows), talks={talk.id + shift: talk for talk in talks for shift in (0, 10)}
+    )
+    assert "1 of 4 connections to db.example (10.0.0.5:5432)" in text
 
 
 def test_an_encoding_without_lines_and_arrows_keeps_the_shape(monkeypatch: pytest.MonkeyPatch) -> None:
