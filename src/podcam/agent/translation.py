@@ -1,0 +1,79 @@
+"""From what stands in a `Recording` to what the recorder is told. Pure."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from podcam.kube import NamespaceLimits, Recording
+from podcam.recorder import RecordingSettings, RingSettings, Scope, TrafficSettings, TriggerSettings
+from podcam.trigger import DEFAULT_CLASSES
+
+_ALL_INTERFACES = "any"
+
+
+def recording_settings(recording: Recording, limits: NamespaceLimits) -> RecordingSettings:
+    """What the recorder does for a recording in a namespace with these limits."""
+    return RecordingSettings(
+        traffic=_traffic(recording, limits),
+        ring=RingSettings(recording.ring_segments, recording.ring_segment_bytes),
+        trigger=TriggerSettings(
+            on=DEFAULT_CLASSES if recording.on is None else frozenset(recording.on),
+            exempt_habits=recording.on is None,
+            before_ns=recording.before_ns,
+            after_ns=recording.after_ns,
+        ),
+        scope=Scope(recording.scope),
+        clips_per_hour=recording.clips_per_hour,
+    )
+
+
+def limit_notes(recording: Recording, limits: NamespaceLimits) -> tuple[str, ...]:
+    """Sentences about what the namespace takes away from what was asked for."""
+    notes = [f"namespace {limits.name}: {problem}" for problem in limits.problems]
+    allowed = limits.max_payload_bytes
+    if allowed is not None and (recording.payload_bytes is None or recording.payload_bytes > allowed):
+        kept = "no payload is kept" if allowed == 0 else f"{allowed:,} bytes of payload per packet are kept"
+        notes.append(f"{kept}, as namespace {limits.name} allows no more")
+    return tuple(notes)
+
+
+def reopened_for(before: RecordingSettings, after: RecordingSettings) -> tuple[str, ...]:
+    """The parts of a spec whose change makes the recorder open the points of a recording anew.
+
+    Each leaves a short gap in the rings; other changes are taken in without one.
+    """
+    if before.records_like(after):
+        return ()
+    changed = {
+        "the traffic": before.traffic != after.traffic,
+        "the ring": before.ring != after.ring,
+        "the triggers": before.trigger != after.trigger,
+    }
+    return tuple(part for part, differs in changed.items() if differs)
+
+
+def search_domains(namespace: str, own_search: Iterable[str], own_namespace: str) -> tuple[str, ...]:
+    """The DNS search domains of a namespace's pods, told from the agent's own (resolv.conf(5)).
+
+    The kubelet makes them of the pod's namespace, the cluster's domain and what the node has
+    (https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/): only the first differs.
+    """
+    own = f"{own_namespace}.svc."
+    return tuple(
+        f"{namespace}.svc.{domain.removeprefix(own)}" if domain.startswith(own) else domain
+        for domain in own_search
+    )
+
+
+def _traffic(recording: Recording, limits: NamespaceLimits) -> TrafficSettings:
+    payloads = [
+        payload for payload in (recording.payload_bytes, limits.max_payload_bytes) if payload is not None
+    ]
+    traffic = TrafficSettings(
+        interfaces=() if _ALL_INTERFACES in recording.interfaces else recording.interfaces,
+        networks=recording.networks,
+        names=recording.names,
+        ports=recording.ports,
+        narrow=recording.narrow,
+        payload_bytes=min(payloads, default=None),
+    )
+    return traffic if not recording.snaplen else replace(traffic, snaplen=recording.snaplen)
