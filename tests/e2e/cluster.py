@@ -82,13 +82,8 @@ class Cluster:
 
     def through_service(self, namespace: str, service: str, port: str, path: str) -> str:
         """GET it from a pod behind the service, by way of the API server."""
-        return self.kubectl("get", "--raw", _proxied(namespace, service, port, path))
-
-    def post_to_service(
-        self, namespace: str, service: str, port: str, path: str, body: Mapping[str, Any]
-    ) -> str:
-        raw = _proxied(namespace, service, port, path)
-        return self.kubectl("create", "--raw", raw, "-f", "-", given=json.dumps(body))
+        raw = f"/api/v1/namespaces/{namespace}/services/{service}:{port}/proxy{path}"
+        return self.kubectl("get", "--raw", raw)
 
     def with_kubeconfig(self, kubeconfig: Path) -> "Cluster":
         """The same cluster, as somebody else."""
@@ -109,7 +104,3 @@ def wait_for(what: str, look: Callable[[], T | None], timeout_s: float = 60) -> 
 
 def as_list(objects: Sequence[Mapping[str, Any]]) -> str:
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
-
-
-def _proxied(namespace: str, service: str, port: str, path: str) -> str:
-    return f"/api/v1/namespaces/{namespace}/services/{service}:{port}/proxy{path}"

@@ -46,12 +46,9 @@ class Scenario:
 
         `misbehaviour`: `reset`, `close` or `silent`, each in place of an answer to the StartupMessage.
         """
-        order = {
-            "client_ip": None if pod is None else pod["status"]["podIP"],
-            "misbehaviour": misbehaviour,
-            "times": times,
-        }
-        self.cluster.post_to_service(self.namespace, "proxy", "control", "/fail", order)
+        whose = "" if pod is None else f"&client_ip={pod['status']['podIP']}"
+        order = f"/fail?misbehaviour={misbehaviour}&times={times}{whose}"
+        self.cluster.through_service(self.namespace, "proxy", "control", order)
 
     def proxy_log(self) -> list[Object]:
         """Every connection that the proxy took: time_ns, client_ip, client_port, misbehaviour or None."""
@@ -97,7 +94,7 @@ class Scenario:
 
     def move_name(self, address: str) -> None:
         """Let MOVING_NAME have this address from now on (only with `moving_name`)."""
-        self.cluster.post_to_service(self.namespace, "names", "control", "/move", {"address": address})
+        self.cluster.through_service(self.namespace, "names", "control", f"/move?address={address}")
 
 
 def deploy_scenario(
@@ -108,8 +105,8 @@ def deploy_scenario(
     Args:
         cluster: where, as somebody who may.
         namespace: where in it; it has to exist.
-        moving_name: the app reaches the proxy by MOVING_NAME, whose address `move_name` changes at once, and not
-            by the Service's name.
+        moving_name: the app reaches the proxy by MOVING_NAME, whose address `move_name` changes at once,
+            and not by the Service's name.
         interval_s: the app's pause between two connections.
     """
     scenario = Scenario(cluster, namespace)

@@ -1,29 +1,24 @@
-"""How a test tells the scenario's programs what to do, and asks what they did: JSON over HTTP."""
+"""How a test tells the scenario's programs what to do, and asks what they did: GET, answered in JSON."""
 
 import json
 import threading
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 PORT = 8080
 
-Route = Callable[[Mapping[str, Any]], object]
+Route = Callable[[Mapping[str, str]], object]
 
 
 def serve(routes: Mapping[str, Route]) -> None:
-    """Answer in a thread: each path has a function from the body (empty for GET) to the answer."""
+    """Answer in a thread: each path has a function from the query's values to the answer."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self._answer({})
-
-        def do_POST(self) -> None:
-            self._answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-
-        def _answer(self, body: Mapping[str, Any]) -> None:
-            route = routes.get(self.path)
-            answer = b"" if route is None else json.dumps(route(body)).encode()
+            url = urlsplit(self.path)
+            route = routes.get(url.path)
+            answer = b"" if route is None else json.dumps(route(dict(parse_qsl(url.query)))).encode()
             self.send_response(404 if route is None else 200)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(answer)))

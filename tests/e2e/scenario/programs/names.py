@@ -1,4 +1,4 @@
-"""A name server that knows one name, whose address moves when told to: POST /move {"address": ip}.
+"""A name server that knows one name, whose address moves when told to: /move?address=IP.
 
 usage: names NAME   (no address until it was told one)
 """
@@ -6,7 +6,6 @@ usage: names NAME   (no address until it was told one)
 import socket
 import sys
 from collections.abc import Mapping
-from typing import Any
 
 from e2e.scenario.programs import control
 
@@ -24,8 +23,8 @@ class Zone:
         self._labels = b"".join(bytes((len(label),)) + label for label in name.encode().split(b".")) + b"\0"
         self._address: bytes | None = None
 
-    def move(self, body: Mapping[str, Any]) -> object:
-        self._address = socket.inet_aton(body["address"])
+    def move(self, query: Mapping[str, str]) -> object:
+        self._address = socket.inet_aton(query["address"])
         return {}
 
     def answer(self, query: bytes) -> bytes:

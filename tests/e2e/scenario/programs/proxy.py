@@ -1,8 +1,8 @@
 """The managed proxy of the scenario: passes connections on to PostgreSQL, and fails those that it is told to.
 
 It fails one as in the story: after it has taken the StartupMessage, which its kernel acknowledges, and before
-any answer. POST /fail {"client_ip": ip or null, "misbehaviour": "reset|close|silent", "times": n} orders
-failures, GET /log has every connection so far.
+any answer. /fail?misbehaviour=reset|close|silent&times=N[&client_ip=IP] orders failures, /log has every
+connection so far.
 
 usage: proxy UPSTREAM_HOST UPSTREAM_PORT
 """
@@ -17,7 +17,6 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from e2e.scenario.programs import control
 
@@ -54,12 +53,12 @@ class Ledger:
         self._orders: list[Order] = []
         self._log: list[Connection] = []
 
-    def order(self, body: Mapping[str, Any]) -> object:
+    def order(self, query: Mapping[str, str]) -> object:
         with self._lock:
-            self._orders += [Order(body["client_ip"], body["misbehaviour"])] * body["times"]
+            self._orders += [Order(query.get("client_ip"), query["misbehaviour"])] * int(query["times"])
             return len(self._orders)
 
-    def log(self, _: Mapping[str, Any]) -> object:
+    def log(self, _: Mapping[str, str]) -> object:
         with self._lock:
             return [asdict(connection) for connection in self._log]
 
