@@ -6,8 +6,9 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from podcam.cli.findings import print_findings
 from podcam.recorder.folder import default_folder
-from podcam.wrap.examination import Finding, examine
+from podcam.wrap.examination import examine
 
 _EXAMPLES = """\
 examples:
@@ -43,14 +44,5 @@ def run(args: argparse.Namespace) -> int:
             )
         )
     else:
-        _print(findings)
+        print_findings(findings)
     return int(any(each.needed and each.remedy for each in findings))
-
-
-def _print(findings: list[Finding]) -> None:
-    width = max(len(each.subject) for each in findings)
-    for each in findings:
-        mark = "ok  " if each.remedy is None else "FAIL" if each.needed else "note"
-        print(f"{mark}  {each.subject:<{width}}  {each.found}")
-        if each.remedy is not None:
-            print(f"{'':{width + 8}}{each.remedy}")

@@ -15,7 +15,11 @@ from podcam.cluster.clips import (
     parts_of,
     window_of,
 )
+from podcam.cluster.doctor import Finding, examine
+from podcam.cluster.install import Arrival, apply, arrivals
 from podcam.cluster.kubectl import Kubectl
+from podcam.cluster.manifests import is_resource_definition, overlays, render, to_text
+from podcam.cluster.nodes import Node, nodes_of
 from podcam.cluster.preview import BUDGET_FRACTION, NodeShare, Preview, Refusal, preview
 from podcam.cluster.recordings import (
     MANAGER,
@@ -32,7 +36,8 @@ from podcam.cluster.rights import OPERATOR, PACKET_READER, VIEWER, Rights, may, 
 from podcam.cluster.status import Totals, problems_of, target_text, totals_of, traffic_text
 from podcam.cluster.survey import survey
 from podcam.cluster.targets import Choice, Target, choice_of, find_choice, parse_targets, selected
-from podcam.cluster.waiting import states
+from podcam.cluster.uninstall import Inventory, clean_nodes, remove_agents, take_inventory
+from podcam.cluster.waiting import collections, states
 
 __all__ = [
     "BUDGET_FRACTION",
@@ -44,8 +49,12 @@ __all__ = [
     "RECORDING_LABEL",
     "VIEWER",
     "Agent",
+    "Arrival",
     "Choice",
+    "Finding",
+    "Inventory",
     "Kubectl",
+    "Node",
     "NodeShare",
     "Part",
     "Point",
@@ -56,27 +65,39 @@ __all__ = [
     "Totals",
     "Wish",
     "agents_of",
+    "apply",
+    "arrivals",
     "choice_of",
     "choose_recording",
+    "clean_nodes",
+    "collections",
     "create_clip",
     "differences",
+    "examine",
     "find_choice",
     "find_recording",
+    "is_resource_definition",
     "may",
     "name_for",
     "nodes_expected",
+    "nodes_of",
+    "overlays",
     "parse_targets",
     "parts_of",
     "points_of",
     "preview",
     "problems_of",
     "recording_object",
+    "remove_agents",
+    "render",
     "replacement",
     "rights_in",
     "selected",
     "states",
     "survey",
+    "take_inventory",
     "target_text",
+    "to_text",
     "totals_of",
     "traffic_text",
     "window_of",

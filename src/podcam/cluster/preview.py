@@ -105,12 +105,17 @@ def _refusal(pod: Pod, *, host_network: bool, handlers: Mapping[str, str]) -> st
         )
     if pod.runtime_class:
         handler = handlers.get(pod.runtime_class, pod.runtime_class)
-        if any(name in handler.lower() for name in _SANDBOXED):
+        if is_sandboxed(handler):
             return (
                 f"its runtime class {pod.runtime_class} gives it a kernel of its own, which its node cannot "
                 "look into; record the other side of its connections"
             )
     return None
+
+
+def is_sandboxed(handler: str) -> bool:
+    """Whether this handler of a runtime class gives pods a kernel of their own."""
+    return any(name in handler.lower() for name in _SANDBOXED)
 
 
 def disks_of(nodes: Sequence[Mapping[str, Any]]) -> dict[str, int]:

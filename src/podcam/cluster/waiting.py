@@ -1,4 +1,4 @@
-"""Waiting for an object to become what is wanted, by a watch: nothing is polled."""
+"""Waiting for objects to become what is wanted, by a watch: nothing is polled."""
 
 import queue
 import threading
@@ -12,18 +12,19 @@ from podcam.kube import Api, Change, Changed, Deleted, Kind, Listed, Lost, list_
 Clock = Callable[[], float]
 
 
-def states(
+def collections(
     api: Api,
     kind: Kind,
     namespace: str | None,
-    name: str,
     *,
     timeout_seconds: float,
+    field_selector: str | None = None,
+    label_selector: str | None = None,
     clock: Clock = time.monotonic,
-) -> Iterator[dict[str, Any] | None]:
-    """The object each time that it changes, from now until the time is over; None when it is gone.
+) -> Iterator[dict[str, dict[str, Any]]]:
+    """All objects by name, each time that one of them changes, from now until the time is over.
 
-    Raises KubernetesError where it may not be watched.
+    Raises KubernetesError where they may not be watched.
     """
     changes: queue.SimpleQueue[Change] = queue.SimpleQueue()
     stop = threading.Event()
@@ -33,14 +34,16 @@ def states(
             api,
             kind,
             namespace=namespace,
-            field_selector=f"metadata.name={name}",
+            field_selector=field_selector,
+            label_selector=label_selector,
             handle=changes.put,
             stop=stop,
         )
 
     # The read that it hangs in ends with the connection to the cluster, at the end of the command.
-    threading.Thread(target=watch, name=f"watch of {name}", daemon=True).start()
+    threading.Thread(target=watch, name=f"watch of {kind.plural}", daemon=True).start()
     deadline = clock() + timeout_seconds
+    objects: dict[str, dict[str, Any]] = {}
     try:
         while (left := deadline - clock()) > 0:
             try:
@@ -48,15 +51,34 @@ def states(
             except queue.Empty:
                 return
             match change:
-                case Listed(objects):
-                    yield objects[0] if objects else None
-                case Changed(changed):
-                    yield changed
-                case Deleted():
-                    yield None
-                case Lost(why) if isinstance(why, ForbiddenError | UnauthorizedError):
-                    raise why
-                case Lost():
-                    pass  # Listed follows when the API server is back
+                case Listed(listed):
+                    objects = {each["metadata"]["name"]: each for each in listed}
+                case Changed(each):
+                    objects[each["metadata"]["name"]] = each
+                case Deleted(each):
+                    objects.pop(each["metadata"]["name"], None)
+                case Lost(why):
+                    if isinstance(why, ForbiddenError | UnauthorizedError):
+                        raise why
+                    continue  # Listed follows when the API server is back
+            yield dict(objects)
     finally:
         stop.set()
+
+
+def states(
+    api: Api, kind: Kind, namespace: str, name: str, *, timeout_seconds: float, clock: Clock = time.monotonic
+) -> Iterator[dict[str, Any] | None]:
+    """One object each time that it changes, from now until the time is over; None when it is gone.
+
+    Raises KubernetesError where it may not be watched.
+    """
+    for objects in collections(
+        api,
+        kind,
+        namespace,
+        timeout_seconds=timeout_seconds,
+        field_selector=f"metadata.name={name}",
+        clock=clock,
+    ):
+        yield objects.get(name)

@@ -65,9 +65,7 @@ def run(args: argparse.Namespace) -> int:
     with cluster(args) as at:
         recording = choose_recording(at.api, at.namespace, args.recording, pods)
         if not nodes_expected(recording, pods):
-            say(
-                f"no node has a ring of recording {recording['metadata']['name']} yet: the clip may stay empty"
-            )
+            say(f"no node has a ring of {recording['metadata']['name']} yet: the clip may stay empty")
         clip = create_clip(
             at.api, at.namespace, recording, last_ns=args.last, reason=args.reason, pods=pods, now=now()
         )
@@ -94,9 +92,7 @@ def _wait(at: Cluster, clip: dict[str, Any], timeout_seconds: float) -> tuple[di
             told = parts
         if clip.get("status", {}).get("state") in DONE:
             return clip, _tell(clip)
-    say(
-        f"clip {name} is not complete after {timeout_seconds:.0f} s; it goes on: kubectl podcam clips {name}"
-    )
+    say(f"clip {name} is not complete after {timeout_seconds:.0f} s; it goes on: kubectl podcam clips {name}")
     _tell(clip)
     return clip, 1
 

@@ -281,9 +281,7 @@ def _tell(at: Cluster, choice: Choice, seen: Preview | None, wish: Wish) -> None
 def _tell_pods(choice: Choice, seen: Preview, wish: Wish) -> None:
     count = len(seen.pods)
     if count:
-        say(
-            f"{choice}: {count} pod{'s' * (count > 1)} now, each with a ring of {format_size(wish.ring_bytes)}:"
-        )
+        say(f"{choice}: {count} pod{'s' * (count > 1)} now, a ring of {format_size(wish.ring_bytes)} each:")
     for share in seen.shares:
         names = ", ".join(share.pods[:_POINTS_SHOWN])
         others = len(share.pods) - _POINTS_SHOWN

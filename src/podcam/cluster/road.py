@@ -1,0 +1,302 @@
+"""The road to what the agents keep: a grant of one's own, the API server's pod proxy, and an agent behind it.
+
+`podcam.sealed` says why the grant opens what the road cannot keep apart.
+"""
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, Self
+
+from podcam.clip import Manifest
+from podcam.cluster.agents import LABELS, NAMESPACE, PORT, agent
+from podcam.cluster.rights import PACKET_READER
+from podcam.errors import ForbiddenError, KubernetesError, PodcamError, UnauthorizedError
+from podcam.kube import GRANTS, PODS, Answer, Api, Object, list_objects, path_of
+from podcam.sealed import (
+    CHUNK_BYTES,
+    SEALED_CHUNK_BYTES,
+    PrivateKey,
+    Resource,
+    Seal,
+    SealedError,
+    Unsealer,
+    public_key_text,
+    sealed_size,
+)
+
+Pause = Callable[[float], None]
+"""Waits for so many seconds."""
+
+_GRANT_SECONDS: Final = 2700.0
+"""A grant opens what it does for an hour; a pull that takes longer makes another one before that is over."""
+_PAUSES: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+"""Seconds between the tries: an agent that is being replaced comes back within half a minute."""
+_MOST_INDEX_BYTES: Final = 256 << 20
+_MOST_REFUSAL_BYTES: Final = 1 << 16
+_NOT_YET: Final = frozenset({403, 503})
+"""The agent has not heard of the grant yet, or cannot just now."""
+
+
+class PartError(PodcamError):
+    """What one node keeps of a clip cannot be had; what the others keep can."""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A segment of a part, as its agent's index has it."""
+
+    number: int
+    folder: str
+    name: str
+    size: int
+    modified_ns: int
+    version: str
+    """What tells its content from any other under its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """What an agent keeps of a clip."""
+
+    manifest: Manifest
+    files: tuple[File, ...]
+    gone: tuple[str, ...]
+    """Segments that the manifest names and the agent no longer has."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    key: PrivateKey
+    name: str
+    uid: str
+    until_seconds: float
+
+
+class Reader:
+    """Who reads the packets of a clip: a key that nobody else has, and a PacketGrant for it.
+
+    A context manager: the grant is deleted at its end. One that could not be is of no use to anybody without
+    the key, and the agents delete it within the hour.
+
+    Entering it raises ForbiddenError where the caller may not read packets.
+    """
+
+    def __init__(
+        self, api: Api, namespace: str, clip: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.namespace = namespace
+        self._api = api
+        self._clip = clip
+        self._clock = clock
+        self._held: _Held | None = None
+
+    def __enter__(self) -> Self:
+        self.held()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._give_back()
+
+    def held(self) -> _Held:
+        """The key and the grant's name, not too old to be of use for a while."""
+        if self._held is not None and self._clock() < self._held.until_seconds:
+            return self._held
+        self._give_back()
+        key = PrivateKey.new()
+        name = f"pull-{secrets.token_hex(10)}"
+        body = {
+            "apiVersion": GRANTS.api_version,
+            "kind": GRANTS.kind,
+            "metadata": {"name": name, "namespace": self.namespace},
+            "spec": {"clip": self._clip, "publicKey": public_key_text(key.public)},
+        }
+        try:
+            made = self._api.create(path_of(GRANTS, self.namespace), body)
+        except ForbiddenError as error:
+            raise ForbiddenError(
+                f"packets of namespace {self.namespace} may be read by those who may create packetgrants there "
+                f"(ClusterRole {PACKET_READER}): {error}",
+                status=error.status,
+                reason=error.reason,
+            ) from error
+        self._held = _Held(key, name, str(made["metadata"]["uid"]), self._clock() + _GRANT_SECONDS)
+        return self._held
+
+    def _give_back(self) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            with suppress(KubernetesError):
+                self._api.delete(path_of(GRANTS, self.namespace, held.name))
+
+
+class Road:
+    """The road to the agent of one node, which may be replaced meanwhile.
+
+    Args:
+        api: the API server.
+        reader: of the clip.
+        node: whose agent.
+        pod: where the agent said that it is.
+        agent_key: the agent's public key.
+        pause: between two tries.
+    """
+
+    def __init__(
+        self, api: Api, reader: Reader, *, node: str, pod: str, agent_key: bytes, pause: Pause = time.sleep
+    ) -> None:
+        self.pause = pause
+        self._api = api
+        self._reader = reader
+        self._node = node
+        self._pod = pod
+        self._agent_key = agent_key
+
+    def index(self) -> Index:
+        """What there is.
+
+        Raises:
+            PartError: the agent says that there is nothing, or what came is not from the agent.
+            KubernetesError: there is no way to the agent.
+        """
+        with self._asked("index") as (answer, seal):
+            sealed = answer.read(_MOST_INDEX_BYTES)
+        try:
+            unsealer = Unsealer(seal("index", _version(answer)), len(sealed))
+            plain = unsealer.feed(sealed)
+            unsealer.finish()
+            return _index(json.loads(plain))
+        except SealedError as error:
+            raise PartError(
+                f"its agent does not have the key that the clip's status shows: {error}"
+            ) from error
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise PartError(f"what its agent sent is no index of a clip: {error!r}") from error
+
+    def content(self, file: File, start: int) -> Iterator[bytes]:
+        """The file's plain bytes from `start` on, a multiple of CHUNK_BYTES, each proven to be the agent's.
+
+        Raises:
+            PartError: the file is gone or another one, or what came is not from the agent.
+            KubernetesError: there is no way to the agent, or it was cut: go on from where it was.
+        """
+        first = start // CHUNK_BYTES
+        begin = first * SEALED_CHUNK_BYTES
+        headers = {"Range": f"bytes={begin}-", "If-Range": f'"{file.version}"'} if first else {}
+        with self._asked(f"files/{file.number}", headers) as (answer, seal):
+            if _version(answer) != file.version:
+                raise PartError(f"{file.folder}/{file.name} changed while it was read: pull again")
+            if first and not answer.headers.get("Content-Range", "").startswith(f"bytes {begin}-"):
+                raise PartError(
+                    "something on the way to its agent does not pass on which bytes are asked for"
+                )
+            try:
+                unsealer = Unsealer(
+                    seal(f"{file.folder}/{file.name}", file.version), sealed_size(file.size), first
+                )
+                for piece in answer:
+                    yield unsealer.feed(piece)
+                unsealer.finish()
+            except SealedError as error:
+                raise PartError(f"{file.folder}/{file.name}: {error}") from error
+
+    @contextmanager
+    def _asked(
+        self, what: str, headers: Mapping[str, str] | None = None
+    ) -> Iterator[tuple[Answer, Callable[[str, str], Seal]]]:
+        """The agent's answer, and the seals of what it holds, by name and version."""
+        answer, held = self._answer(what, headers or {})
+        with answer:
+            yield (
+                answer,
+                lambda name, version: Seal.by_reader(
+                    held.key, self._agent_key, Resource(held.uid, name, version)
+                ),
+            )
+
+    def _answer(self, what: str, headers: Mapping[str, str]) -> tuple[Answer, _Held]:
+        why: PodcamError = PartError("it has no agent that is ready")
+        for pause_seconds in (*_PAUSES, None):
+            if self._pod:
+                held = self._reader.held()
+                path = f"{path_of(PODS, NAMESPACE, f'{self._pod}:{PORT}')}/proxy"
+                try:
+                    answer = self._api.get_bytes(
+                        f"{path}/v1/grants/{self._reader.namespace}/{held.name}/{what}", headers
+                    )
+                except (ForbiddenError, UnauthorizedError):
+                    raise
+                except KubernetesError as error:  # the pod is gone, or not there yet
+                    why = error
+                else:
+                    if answer.status in {200, 206}:
+                        return answer, held
+                    why = PartError(_refusal(answer))
+                    if answer.status not in _NOT_YET:
+                        break
+            if pause_seconds is not None:
+                self.pause(pause_seconds)
+                self._find_agent()
+        raise why
+
+    def _find_agent(self) -> None:
+        """Which pod is the node's agent now: a restarted one has another name."""
+        with suppress(KubernetesError):  # then the next try tells
+            pods = list_objects(
+                self._api,
+                PODS,
+                namespace=NAMESPACE,
+                label_selector=LABELS,
+                field_selector=f"spec.nodeName={self._node}",
+            ).objects
+            self._pod = next((found.pod for found in map(agent, pods) if found.ready), "")
+
+
+def _version(answer: Answer) -> str:
+    return answer.headers.get("ETag", "").strip('"')
+
+
+def _refusal(answer: Answer) -> str:
+    """The agent's own sentence."""
+    with answer:
+        body = answer.read(_MOST_REFUSAL_BYTES)
+    try:
+        return str(json.loads(body)["error"])
+    except (ValueError, TypeError, KeyError):
+        return f"its agent answers with status {answer.status}"
+
+
+def _index(body: Object) -> Index:
+    """Reads the index. The manifest's own checks see to it that its names lead nowhere else."""
+    manifest = Manifest.from_json(body["manifest"])
+    entries: list[dict[str, Any]] = body["files"]
+    named = [(part.folder, name) for part in manifest.parts for name in part.segments]
+    if [(entry["folder"], entry["name"]) for entry in entries] != named:
+        raise ValueError("its files are not those of its manifest")
+    there = [
+        File(
+            number=number,
+            folder=entry["folder"],
+            name=entry["name"],
+            size=int(entry["bytes"]),
+            modified_ns=int(entry["modified_ns"]),
+            version=_word(entry["version"]),
+        )
+        for number, entry in enumerate(entries)
+        if entry["bytes"] is not None
+    ]
+    gone = tuple(f"{entry['folder']}/{entry['name']}" for entry in entries if entry["bytes"] is None)
+    return Index(manifest, tuple(there), gone)
+
+
+def _word(text: object) -> str:
+    """It becomes part of a file's name."""
+    if not isinstance(text, str) or not text.replace("-", "").isalnum() or len(text) > 100:
+        raise ValueError(f"{text!r} is no version")
+    return text
