@@ -150,3 +150,18 @@ def test_counts_are_exact_wherever_the_sequence_numbers_begin(
     assert scene.wait() == ["reset-early by server"]
     assert scene.last[0].client_acked == (None if bare else client)
     assert scene.last[0].server_bytes == server
+
+
+sizes = st.tuples(st.integers(2, 5_000), st.integers(2, 5_000))
+
+
+@given(st.lists(sizes, min_size=5, max_size=20), sizes)
+def test_a_race_to_the_fin_is_no_failure_once_as_much_was_said(
+    good: list[tuple[int, int]], last: tuple[int, int]
+) -> None:
+    scene = Scene()
+    for asked, answered in good:
+        scene.connect().client_sends(asked).server_sends(answered).after(0.01).client_closes().server_closes()
+    scene.connect().client_sends(last[0]).server_sends(last[1]).after(0.01).server_closes().client_closes()
+    smaller = [size for size in good[-8:] if size[0] <= last[0] and size[1] <= last[1]]
+    assert scene.wait() == ([] if len(smaller) >= 2 else ["closed-early by server"])

@@ -281,7 +281,7 @@ class Detector:
         heard = (ack - connection.server_isn - 1) & _MODULO
         if spoke and heard > 1:
             self._table.end(connection)
-            self._judge.ended_well(connection, time_ns)
+            self._judge.ended_well(connection, time_ns, spoke, heard)
         elif spoke:
             connection.client_end, connection.heard, connection.left_ns = spoke, heard, time_ns
             self._leaving.append(connection)
@@ -406,7 +406,7 @@ class Detector:
         """Judge a client that closed before it had an answer; `sent` is what the server says it sent."""
         if sent is not None and sent > 1:  # half-closed, and answered
             self._table.end(connection)
-            self._judge.ended_well(connection, connection.left_ns)
+            self._judge.ended_well(connection, connection.left_ns, connection.client_end, sent)
             return
         self._ended(
             connection,

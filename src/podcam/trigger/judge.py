@@ -51,9 +51,9 @@ class Judge:
         else:
             self._apply_rules(connection, ending)
 
-    def ended_well(self, connection: Connection, time_ns: int) -> None:
+    def ended_well(self, connection: Connection, time_ns: int, client_bytes: int, server_bytes: int) -> None:
         """Count the everyday end: the client closed first, and both had sent something."""
-        self._pair(connection).ended += 1
+        self._pair(connection).ended_well(client_bytes, server_bytes)
         server = connection.server
         server.good_start_ns = connection.start_ns
         server.good_end_ns = time_ns
@@ -91,8 +91,10 @@ class Judge:
         rule = rule_for(ending)
         failure_class = None if rule is None else rule.failure_class
         if rule is not None and rule.unless is not None:
-            rare = self._pair(connection).is_rare(rule.unless)
-            if self._policy.exempt_habits and not rare:
+            pair = self._pair(connection)
+            rare = pair.is_rare(rule.unless)
+            complete = rule.unless.complete and pair.is_complete(ending.spoke, ending.answered)
+            if self._policy.exempt_habits and (complete or not rare):
                 failure_class = None
         elif failure_class is None and ending.spoke:
             self._pair(connection).ended += 1

@@ -15,6 +15,10 @@ from podcam.trigger.rules import Habit, Usual
 _MAX_SPARED = 64
 """Working servers that are passed over to find one to forget."""
 
+_MAX_GOOD = 8
+"""Good exchanges of a pair that are remembered."""
+_ENOUGH_GOOD = 2
+
 
 class Server:
     """What became of the connections to one server; `address` is its IP address and port, as in packets."""
@@ -45,12 +49,31 @@ class Server:
 class Pair:
     """A client address and a server: how their connections ended."""
 
-    __slots__ = ("ended", "ends", "server")
+    __slots__ = ("_good", "ended", "ends", "server")
 
     def __init__(self, server: Server) -> None:
         self.server = server
         self.ended = 0
         self.ends: dict[Habit, int] = {}
+        self._good: list[tuple[int, int]] = []
+        """Bytes of the client and the server in the last exchanges that the client ended."""
+
+    def ended_well(self, client_bytes: int, server_bytes: int) -> None:
+        """Count the everyday end, and remember how much was said."""
+        self.ended += 1
+        self._good.append((client_bytes, server_bytes))
+        if len(self._good) > _MAX_GOOD:
+            del self._good[0]
+
+    def is_complete(self, client_bytes: int | None, server_bytes: int | None) -> bool:
+        """Whether as much was said, by both sides, as in exchanges that ended well.
+
+        One alone does not tell: a client that leaves over a rejection looks like any that is content.
+        """
+        if client_bytes is None or server_bytes is None:
+            return False
+        smaller = sum(spoke <= client_bytes and answered <= server_bytes for spoke, answered in self._good)
+        return smaller >= _ENOUGH_GOOD
 
     def is_rare(self, usual: Usual) -> bool:
         """Whether this end is rare enough here to be a failure; counts it."""

@@ -111,17 +111,20 @@ class Usual:
     """An end that is a habit of a pair of client and server is a failure only where it is rare.
 
     Rare is below `share` of at least `ended` connections of the pair; `at_first` is what the end counts as
-    while fewer have ended.
+    while fewer have ended. With `complete` it is none either where both sides had said as much as in
+    exchanges that ended well: then the server only won the race to the FIN.
     """
 
     habit: Habit
     share: float = 0.2
     ended: int = 5
     at_first: bool = False
+    complete: bool = False
 
     def __str__(self) -> str:
         at_first = "" if self.at_first else f", or fewer than {self.ended} have ended"
-        return f"{self.share:.0%} or more of at least {self.ended} ended so{at_first}"
+        complete = ", or both had said as much as in a good exchange" if self.complete else ""
+        return f"{self.share:.0%} or more of at least {self.ended} ended so{at_first}{complete}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +242,7 @@ RULES = (
         FailureClass.CLOSED_EARLY,
         "it closes first after a short exchange, within 2 s",
         lambda end: end.early and end.within(_PROMPT_NS),
-        Usual(Habit.SERVER_CLOSES),
+        Usual(Habit.SERVER_CLOSES, complete=True),
     ),
     Rule(
         Event.FIN,
@@ -247,7 +250,7 @@ RULES = (
         FailureClass.CLOSED_EARLY,
         "it closes first after a short exchange, later: mostly an idle timeout",
         lambda end: end.early,
-        Usual(Habit.SERVER_CLOSES_LATER, share=0.02, ended=50),
+        Usual(Habit.SERVER_CLOSES_LATER, share=0.02, ended=50, complete=True),
     ),
     *_client_leaves(Event.FIN, FailureClass.CLOSED_EARLY),
 )

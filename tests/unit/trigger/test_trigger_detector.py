@@ -8,7 +8,7 @@ import frames
 from podcam.model.point import Endpoint
 from podcam.model.verdict import FailureClass
 from podcam.trigger import Policy
-from wire_scene import CLIENT, SERVER, START_NS, Scene, segment
+from wire_scene import CLIENT, SERVER, START_NS, Scene, Talk, segment
 
 ALL = Policy(classes=frozenset(FailureClass))
 EVERY_CLOSE = Policy(classes=frozenset(FailureClass), exempt_habits=False)
@@ -318,6 +318,47 @@ def test_an_unusual_close_between_a_pair_that_knows_better() -> None:
     scene = Scene()
     scene.good(20)
     scene.connect().client_sends(83).server_sends(120).server_closes()  # an error message, as for 53300
+    assert scene.wait() == ["closed-early by server"]
+
+
+def session(scene: Scene, asked: int = 900, answered: int = 3_000) -> Talk:
+    return scene.connect().client_sends(asked).server_sends(answered).after(0.001)
+
+
+def test_the_server_wins_the_race_to_the_fin_after_the_goodbye() -> None:
+    scene = Scene()
+    for _ in range(10):
+        session(scene).client_closes().server_closes()
+    session(scene).server_closes().client_closes()
+    session(scene, 905, 9_000).server_closes().client_closes()
+    assert scene.wait() == []
+
+
+@pytest.mark.parametrize(("asked", "answered"), [(895, 3_000), (900, 2_930), (83, 120)])
+def test_the_server_closes_before_all_was_said_that_good_exchanges_say(asked: int, answered: int) -> None:
+    """Without the goodbye, without the last answer, and in the start-up."""
+    scene = Scene()
+    for _ in range(10):
+        session(scene).client_closes().server_closes()
+    session(scene, asked, answered).server_closes().client_closes()
+    assert scene.wait() == ["closed-early by server"]
+
+
+def test_one_rejection_that_the_client_ended_does_not_hide_the_next() -> None:
+    """A client that reads an error and leaves before the server does looks like one that is content."""
+    scene = Scene()
+    for _ in range(10):
+        session(scene).client_closes().server_closes()
+    session(scene, 83, 120).client_closes().server_closes()
+    session(scene, 83, 120).server_closes().client_closes()
+    assert scene.wait() == ["closed-early by server"]
+
+
+def test_who_names_the_class_gets_the_races_too() -> None:
+    scene = Scene(EVERY_CLOSE)
+    for _ in range(10):
+        session(scene).client_closes().server_closes()
+    session(scene).server_closes()
     assert scene.wait() == ["closed-early by server"]
 
 
