@@ -19,6 +19,23 @@ from podcam.kube.kinds import (
     Kind,
     path_of,
 )
+from podcam.kube.netns import NamespaceChanges, NamespaceFinder, NamespaceWatch, NotYet
+from podcam.kube.proxy import KubectlProxy
+from podcam.kube.resources import (
+    ALLOW_HOST_NETWORK,
+    MAX_PAYLOAD,
+    ClipObject,
+    ClipTrigger,
+    Condition,
+    Grant,
+    NamespaceLimits,
+    NodeStatus,
+    PartStatus,
+    Pod,
+    PodPart,
+    PointStatus,
+    Recording,
+)
 from podcam.kube.selectors import LabelSelector, Operator, Requirement
 from podcam.kube.spelling import (
     format_duration,
@@ -40,10 +57,12 @@ from podcam.kube.watching import (
 )
 
 __all__ = [
+    "ALLOW_HOST_NETWORK",
     "CLIPS",
     "EVENTS",
     "GRANTS",
     "GROUP",
+    "MAX_PAYLOAD",
     "NAMESPACES",
     "NODES",
     "PODS",
@@ -54,14 +73,30 @@ __all__ = [
     "Api",
     "Change",
     "Changed",
+    "ClipObject",
+    "ClipTrigger",
+    "Condition",
     "Deleted",
+    "Grant",
     "Kind",
+    "KubectlProxy",
     "LabelSelector",
     "Listed",
     "Lost",
+    "NamespaceChanges",
+    "NamespaceFinder",
+    "NamespaceLimits",
+    "NamespaceWatch",
+    "NodeStatus",
+    "NotYet",
     "Object",
     "Operator",
     "Page",
+    "PartStatus",
+    "Pod",
+    "PodPart",
+    "PointStatus",
+    "Recording",
     "Requirement",
     "WatchSettings",
     "format_duration",

@@ -16,7 +16,7 @@ from typing import Any, Self
 from urllib.parse import urlencode
 
 from podcam import __version__
-from podcam.errors import UnreachableError
+from podcam.errors import KubernetesError, UnreachableError
 from podcam.kube.refusals import refusal, status_of
 from podcam.kube.roads import Road, SocketRoad, UrlRoad, in_cluster_road
 
@@ -29,6 +29,8 @@ _MOST_IDLE = 4
 """Connections kept for the next requests."""
 _MOST_REFUSAL_BYTES = 1 << 20
 _PIECE_BYTES = 1 << 18
+
+_RELAY_FAILED = {500, 502, 504}
 
 _JSON = "application/json"
 _MERGE_PATCH = "application/merge-patch+json"
@@ -180,7 +182,7 @@ class Api:
             raise self._unreachable(error) from None
         self._keep(line, response)
         if response.status >= 300:
-            raise refusal(method, path, response.status, data, retry_after_seconds=_retry_after(response))
+            raise self._refusal(method, path, response, data)
         try:
             found = json.loads(data)
         except ValueError:
@@ -207,7 +209,13 @@ class Api:
             body = answer.read(_MOST_REFUSAL_BYTES)
         if handed_through and status_of(body) is None:
             return Answer(response, self.place, lambda: None, body)
-        raise refusal("GET", path, response.status, body, retry_after_seconds=_retry_after(response))
+        raise self._refusal("GET", path, response, body)
+
+    def _refusal(self, method: str, path: str, response: HTTPResponse, body: bytes) -> KubernetesError:
+        if self._road.relayed and response.status in _RELAY_FAILED and status_of(body) is None:
+            why = body[:500].decode(errors="replace").strip()
+            return UnreachableError(f"the cluster cannot be reached: {why or f'status {response.status}'}")
+        return refusal(method, path, response.status, body, retry_after_seconds=_retry_after(response))
 
     def _request(
         self,

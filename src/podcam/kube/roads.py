@@ -27,6 +27,11 @@ class Road(Protocol):
         """What people call where it leads."""
         ...
 
+    @property
+    def relayed(self) -> bool:
+        """Whether something stands between that answers itself when it cannot reach the API server."""
+        ...
+
     def connection(self) -> HTTPConnection:
         """A new connection that is not open yet."""
         ...
@@ -50,6 +55,7 @@ class UrlRoad:
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise UsageError(f"{url} is not the address of an API server, such as https://10.0.0.1:6443")
         self.place = url
+        self.relayed = False
         self._host = parts.hostname
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
         self._tls = _TlsContext(ca) if parts.scheme == "https" else None
@@ -76,6 +82,7 @@ class SocketRoad:
 
     def __init__(self, path: Path) -> None:
         self.place = str(path)
+        self.relayed = True
         self._path = path
 
     def connection(self) -> HTTPConnection:
