@@ -4,7 +4,7 @@ It asks the API server, and kubectl for what kubectl does better; it prints noth
 `podcam record` needs it.
 """
 
-from podcam.cluster.agents import DAEMON_SET, Agent, agents_of
+from podcam.cluster.agents import DAEMON_SET, Agent, agents_of, agents_or_none
 from podcam.cluster.clips import (
     DONE,
     RECORDING_LABEL,
@@ -33,7 +33,17 @@ from podcam.cluster.recordings import (
     replacement,
 )
 from podcam.cluster.rights import OPERATOR, PACKET_READER, VIEWER, Rights, may, rights_in
-from podcam.cluster.status import Totals, problems_of, target_text, totals_of, traffic_text
+from podcam.cluster.status import (
+    Missed,
+    Totals,
+    problems_of,
+    reason_of,
+    target_text,
+    told_together,
+    totals_of,
+    traffic_text,
+    why_no_report,
+)
 from podcam.cluster.survey import survey
 from podcam.cluster.targets import Choice, Target, choice_of, find_choice, parse_targets, selected
 from podcam.cluster.uninstall import Inventory, clean_nodes, remove_agents, take_inventory
@@ -54,6 +64,7 @@ __all__ = [
     "Finding",
     "Inventory",
     "Kubectl",
+    "Missed",
     "Node",
     "NodeShare",
     "Part",
@@ -65,6 +76,7 @@ __all__ = [
     "Totals",
     "Wish",
     "agents_of",
+    "agents_or_none",
     "apply",
     "arrivals",
     "choice_of",
@@ -87,6 +99,7 @@ __all__ = [
     "points_of",
     "preview",
     "problems_of",
+    "reason_of",
     "recording_object",
     "remove_agents",
     "render",
@@ -98,7 +111,9 @@ __all__ = [
     "take_inventory",
     "target_text",
     "to_text",
+    "told_together",
     "totals_of",
     "traffic_text",
+    "why_no_report",
     "window_of",
 ]

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from podcam.errors import ForbiddenError
 from podcam.kube import PODS, Api, Kind, list_objects
 
 NAMESPACE = "podcam-system"
@@ -30,6 +31,14 @@ class Agent:
 def agents_of(api: Api) -> list[Agent]:
     """All agents. Raises ForbiddenError where the caller may not list them."""
     return [agent(pod) for pod in list_objects(api, PODS, namespace=NAMESPACE, label_selector=LABELS).objects]
+
+
+def agents_or_none(api: Api) -> list[Agent] | None:
+    """All agents; None where the caller may not list them."""
+    try:
+        return agents_of(api)
+    except ForbiddenError:
+        return None
 
 
 def agent(pod: Mapping[str, Any]) -> Agent:
@@ -66,11 +75,13 @@ def _why_not(status: Mapping[str, Any], containers: list[Mapping[str, Any]]) -> 
     for container in containers:
         state = container.get("state", {})
         ended = state.get("terminated") or container.get("lastState", {}).get("terminated") or {}
-        if waiting := state.get("waiting"):
-            said = ": ".join(filter(None, (waiting.get("reason"), waiting.get("message"))))
-            return f"{said} (it ended with code {ended['exitCode']})" if "exitCode" in ended else said
         if "exitCode" in ended and "running" not in state:
-            return f"it ended with code {ended['exitCode']}"
+            said = ended.get("message", "").strip().rpartition("\n")[2]
+            return (
+                f"it ended with code {ended['exitCode']}{f': {said}' if said else ''}, and is started again"
+            )
+        if waiting := state.get("waiting"):
+            return ": ".join(filter(None, (waiting.get("reason"), waiting.get("message"))))
     for condition in status.get("conditions", []):
         if condition["status"] == "False" and condition.get("message") and condition["type"] != "Ready":
             return str(condition["message"])

@@ -3,7 +3,7 @@
 import subprocess
 from collections.abc import Sequence
 
-from podcam.errors import KubernetesError
+from podcam.errors import KubernetesError, UsageError
 
 _PATIENCE_SECONDS = 120
 """Nothing that is asked of it here waits for anything but the API server."""
@@ -18,7 +18,7 @@ class Kubectl:
     def run(self, *arguments: str, given: str | None = None) -> str:
         """What `kubectl ARGUMENTS` prints, `given` being its standard input.
 
-        Raises KubernetesError with what it complains about, or where there is no kubectl.
+        Raises KubernetesError with what it complains about, UsageError where there is no kubectl.
         """
         command = ["kubectl", *self.options, *arguments]
         try:
@@ -32,7 +32,7 @@ class Kubectl:
                 check=False,
             )
         except FileNotFoundError:
-            raise KubernetesError(
+            raise UsageError(
                 "there is no kubectl on the PATH: install it (https://kubernetes.io/docs/tasks/tools/), "
                 "podcam reaches the cluster through it"
             ) from None

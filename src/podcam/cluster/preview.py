@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from podcam.kube import Pod, parse_quantity
+from podcam.kube import ALLOW_HOST_NETWORK, NamespaceLimits, Pod, parse_quantity
 
-_SANDBOXED = ("kata", "runsc", "gvisor", "firecracker")
-"""Handlers of runtimes whose pods have a kernel of their own."""
+_SANDBOXED = ("kata", "runsc", "gvisor")
+"""How handlers of runtimes begin whose pods have a kernel or a network stack of their own."""
 
 BUDGET_FRACTION = 0.1
 """Of a node's file system: what an agent takes for all rings and clips unless told otherwise."""
@@ -50,6 +50,8 @@ class Preview:
     unscheduled: tuple[str, ...]
     """Match, but have no node yet: they are recorded once they have."""
     refusals: tuple[Refusal, ...]
+    most_payload_bytes: int | None = None
+    """What the namespace allows to be kept of a packet's payload; None: all, or the caller may not see it."""
 
     @property
     def pods(self) -> frozenset[str]:
@@ -62,6 +64,7 @@ def preview(
     *,
     ring_bytes: int,
     host_network: bool,
+    limits: NamespaceLimits | None,
     handlers: Mapping[str, str],
     disks: Mapping[str, int],
 ) -> Preview:
@@ -71,6 +74,7 @@ def preview(
         pods: those that match.
         ring_bytes: what a ring takes at most.
         host_network: whether pods that share their node's network are wanted.
+        limits: what the namespace allows; None when the caller may not see it.
         handlers: the runtime's handler of each runtime class that is known.
         disks: the size in bytes of each node's file system, where known.
     """
@@ -78,9 +82,9 @@ def preview(
     refusals = []
     unscheduled = []
     for pod in pods:
-        if pod.finished:
+        if pod.finished or pod.deleting:
             continue
-        why = _refusal(pod, host_network=host_network, handlers=handlers)
+        why = _refusal(pod, host_network=host_network, limits=limits, handlers=handlers)
         if why is not None:
             refusals.append(Refusal(pod.name, pod.node or "", why))
         elif not pod.node:
@@ -94,14 +98,22 @@ def preview(
         ),
         unscheduled=tuple(sorted(unscheduled)),
         refusals=tuple(refusals),
+        most_payload_bytes=None if limits is None else limits.max_payload_bytes,
     )
 
 
-def _refusal(pod: Pod, *, host_network: bool, handlers: Mapping[str, str]) -> str | None:
+def _refusal(
+    pod: Pod, *, host_network: bool, limits: NamespaceLimits | None, handlers: Mapping[str, str]
+) -> str | None:
     if pod.host_network and not host_network:
         return (
             "it shares its node's network, so recording it would record the node; if that is wanted, "
             "say --host-network"
+        )
+    if pod.host_network and limits is not None and not limits.allow_host_network:
+        return (
+            "it shares its node's network, which its namespace does not let recordings in: "
+            f"kubectl annotate namespace {pod.namespace} {ALLOW_HOST_NETWORK}=true"
         )
     if pod.runtime_class:
         handler = handlers.get(pod.runtime_class, pod.runtime_class)
@@ -115,7 +127,7 @@ def _refusal(pod: Pod, *, host_network: bool, handlers: Mapping[str, str]) -> st
 
 def is_sandboxed(handler: str) -> bool:
     """Whether this handler of a runtime class gives pods a kernel of their own."""
-    return any(name in handler.lower() for name in _SANDBOXED)
+    return handler.startswith(_SANDBOXED)
 
 
 def disks_of(nodes: Sequence[Mapping[str, Any]]) -> dict[str, int]:

@@ -1,6 +1,6 @@
 """What recordings have come to: totals, and what is not as it should be, from objects. Pure."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,9 @@ from podcam.cluster.agents import Agent
 from podcam.cluster.preview import Preview
 from podcam.cluster.recordings import Point, points_of
 from podcam.cluster.targets import choice_of
+
+_MOST_NAMED = 8
+"""Pods named one by one; the rest is counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,21 +72,26 @@ def problems_of(
         agents: None when the caller may not list them.
     """
     points = points_of(recording)
-    for point in points:
-        if point.state in {"Waiting", "Refused"}:
-            yield f"pod {point.pod} on {point.node} is not recorded: {_reason(point)}"
+    missed = [
+        Missed(point.pod, point.node, reason_of(point))
+        for point in points
+        if point.state in {"Waiting", "Refused"}
+    ]
+    if seen is not None:
+        reported = {point.pod for point in points}
+        missed += [
+            Missed(pod, share.node, why_no_report(share.node, agents))
+            for share in seen.shares
+            for pod in share.pods
+            if pod not in reported
+        ]
+        missed += [
+            Missed(refusal.pod, refusal.node, refusal.why)
+            for refusal in seen.refusals
+            if refusal.pod not in reported
+        ]
+    yield from told_together(missed)
     yield from _told_by_nodes(recording)
-    if seen is None:
-        return
-    reported = {point.pod for point in points}
-    by_node = None if agents is None else {agent.node: agent for agent in agents}
-    for share in seen.shares:
-        for pod in share.pods:
-            if pod not in reported:
-                yield f"pod {pod} on {share.node} is not recorded: {_no_report(share.node, by_node)}"
-    for refusal in seen.refusals:
-        if refusal.pod not in reported:
-            yield f"pod {refusal.pod} on {refusal.node or 'no node'} cannot be recorded: {refusal.why}"
 
 
 def _told_by_nodes(recording: Mapping[str, Any]) -> Iterator[str]:
@@ -99,14 +107,37 @@ def _told_by_nodes(recording: Mapping[str, Any]) -> Iterator[str]:
             )
 
 
-def _reason(point: Point) -> str:
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """A pod that is not recorded."""
+
+    pod: str
+    node: str
+    why: str
+
+
+def told_together(missed: Iterable[Missed]) -> Iterator[str]:
+    """A sentence for all pods of a node that are not recorded for the same reason."""
+    pods: dict[tuple[str, str], list[str]] = {}
+    for each in missed:
+        pods.setdefault((each.node, each.why), []).append(each.pod)
+    for (node, why), names in pods.items():
+        shown = ", ".join(names[:_MOST_NAMED])
+        others = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+        many = len(names) > 1
+        yield f"{shown}{others} on {node or 'no node yet'} {'are' if many else 'is'} not recorded: {why}"
+
+
+def reason_of(point: Point) -> str:
+    """Why a point is in its state, as its agent says it."""
     return point.message or point.reason or f"it is {point.state.lower()}"
 
 
-def _no_report(node: str, agents: Mapping[str, Agent] | None) -> str:
+def why_no_report(node: str, agents: Sequence[Agent] | None) -> str:
+    """Why nothing is known of pods on a node; `agents` is None when the caller may not list them."""
     if agents is None:
         return f"the agent of {node} has not reported"
-    agent = agents.get(node)
+    agent = next((each for each in agents if each.node == node), None)
     if agent is None:
         return f"{node} has no agent (`kubectl podcam doctor` says why)"
     if not agent.ready:

@@ -6,7 +6,7 @@ from typing import Any
 from podcam.cluster.preview import Preview, disks_of, preview
 from podcam.cluster.targets import Choice
 from podcam.errors import ForbiddenError, NotFoundError
-from podcam.kube import NODES, PODS, Api, Kind, Pod, list_objects, path_of
+from podcam.kube import NAMESPACES, NODES, PODS, Api, Kind, NamespaceLimits, Pod, list_objects, path_of
 
 _RUNTIME_CLASSES = Kind("node.k8s.io", "v1", "runtimeclasses", "RuntimeClass", namespaced=False)
 
@@ -26,6 +26,7 @@ def survey(
         pods,
         ring_bytes=ring_bytes,
         host_network=host_network,
+        limits=_limits(api, namespace),
         handlers=_handlers(api, {pod.runtime_class for pod in pods if pod.runtime_class}),
         disks=_disks(api),
     )
@@ -41,6 +42,13 @@ def _chosen(api: Api, namespace: str, choice: Choice) -> Iterable[Mapping[str, A
         except NotFoundError:
             continue  # named for when it comes
     return found
+
+
+def _limits(api: Api, namespace: str) -> NamespaceLimits | None:
+    try:
+        return NamespaceLimits.parse(api.get(path_of(NAMESPACES, name=namespace)))
+    except ForbiddenError:
+        return None
 
 
 def _handlers(api: Api, names: Iterable[str]) -> dict[str, str]:

@@ -15,21 +15,26 @@ from podcam.cluster import (
     OPERATOR,
     PACKET_READER,
     Choice,
+    Missed,
     Point,
     Preview,
     Wish,
+    agents_or_none,
     differences,
     find_choice,
     find_recording,
     name_for,
     parse_targets,
     points_of,
+    reason_of,
     recording_object,
     replacement,
     rights_in,
     selected,
     states,
     survey,
+    told_together,
+    why_no_report,
 )
 from podcam.errors import ConflictError, KubernetesError, UsageError
 from podcam.kube import RECORDINGS, path_of
@@ -271,11 +276,11 @@ def _tell(at: Cluster, choice: Choice, seen: Preview | None, wish: Wish) -> None
         _tell_pods(choice, seen, wish)
     rights = rights_in(at.api, at.namespace)
     say(
-        f"Packets are read by whoever has the role {PACKET_READER} in namespace {at.namespace}: "
-        f"{'you have' if rights.read_packets else 'you have not'}."
+        f"to be read by whoever has the role {PACKET_READER} in namespace {at.namespace}; "
+        f"you {'may' if rights.read_packets else 'may not'}"
     )
     if not rights.record:
-        say(f"You may not record here: the role {OPERATOR} in namespace {at.namespace} is what that takes.")
+        say(f"you may not record here: that takes the role {OPERATOR} in namespace {at.namespace}")
 
 
 def _tell_pods(choice: Choice, seen: Preview, wish: Wish) -> None:
@@ -299,6 +304,8 @@ def _tell_pods(choice: Choice, seen: Preview, wish: Wish) -> None:
         say(f"{choice}: no pod now; those that come are recorded")
     for pod in seen.unscheduled:
         say(f"  {pod} has no node yet, and is recorded once it has")
+    if seen.most_payload_bytes is not None:
+        say(f"the namespace lets {seen.most_payload_bytes:,} bytes of payload be kept of a packet")
     for refusal in seen.refusals:
         say(f"  {refusal.pod} on {refusal.node or 'no node yet'} cannot be recorded: {refusal.why}")
 
@@ -359,22 +366,14 @@ def _wait(at: Cluster, made: dict[str, Any], seen: Preview | None, timeout_secon
         )
         return 0
     nodes = {pod: share.node for share in (seen.shares if seen else ()) for pod in share.pods}
-    for pod in missed:
-        say(f"  {pod}: {_why_not(points.get(pod), nodes[pod], timeout_seconds)}")
-    return 0 if all(pod in points and points[pod].state == "Ended" for pod in missed) else 1
-
-
-def _why_not(point: Point | None, node: str, timeout_seconds: float) -> str:
-    if point is None:
-        return (
-            f"the agent of {node} has not reported within {timeout_seconds:.0f} s; is there one? "
-            "`kubectl podcam doctor` tells; once it runs, it records"
+    agents = agents_or_none(at.api)
+    for sentence in told_together(
+        Missed(
+            pod, nodes[pod], reason_of(points[pod]) if pod in points else why_no_report(nodes[pod], agents)
         )
-    why = point.message or point.reason or "no reason was given"
-    match point.state:
-        case "Refused":
-            return f"refused: {why}"
-        case "Ended":
-            return f"has ended meanwhile: {why}"
-        case state:
-            return f"{state.lower()}: {why}"
+        for pod in missed
+    ):
+        say(f"  {sentence}")
+    if any(pod not in points or points[pod].state == "Waiting" for pod in missed):
+        say(f"waited {timeout_seconds:.0f} s; what is not recorded yet will be when it can")
+    return 0 if all(pod in points and points[pod].state == "Ended" for pod in missed) else 1

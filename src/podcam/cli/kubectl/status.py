@@ -11,8 +11,7 @@ from podcam.cli.kubectl.access import Cluster, cluster
 from podcam.cli.kubectl.clips import print_clips
 from podcam.cli.kubectl.output import age, now, print_objects, print_table, say
 from podcam.cluster import (
-    Agent,
-    agents_of,
+    agents_or_none,
     choice_of,
     find_recording,
     points_of,
@@ -149,7 +148,7 @@ def _print_one(recording: Mapping[str, Any], clips: Sequence[Mapping[str, Any]] 
 
 
 def _print_problems(at: Cluster, recordings: Sequence[Mapping[str, Any]], *, namespaces: bool) -> None:
-    agents = _agents(at)
+    agents = agents_or_none(at.api)
     for recording in recordings:
         metadata = recording["metadata"]
         seen = survey(
@@ -162,10 +161,3 @@ def _print_problems(at: Cluster, recordings: Sequence[Mapping[str, Any]], *, nam
         name = f"{metadata['namespace']}/{metadata['name']}" if namespaces else metadata["name"]
         for problem in problems_of(recording, seen, agents):
             say(f"{name}: {problem}")
-
-
-def _agents(at: Cluster) -> list[Agent] | None:
-    try:
-        return agents_of(at.api)
-    except ForbiddenError:
-        return None
