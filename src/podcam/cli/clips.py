@@ -4,11 +4,13 @@ import argparse
 import json
 import shutil
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 from podcam.cli.arguments import format_size
 from podcam.clip import Clip, ClipStore, pin
+from podcam.model.text import printable
 from podcam.recorder.folder import RecorderFolder, default_folder
 
 _EXAMPLES = """\
@@ -66,6 +68,14 @@ def _entry(clip: Clip) -> dict[str, object]:
     }
 
 
+def _state(clip: Clip) -> Iterator[str]:
+    yield clip.manifest.state
+    if clip.pinned:
+        yield "pinned"
+    if any(part.gaps for part in clip.manifest.parts):
+        yield "gaps"  # which ones, podcam diagnose and podcam export tell
+
+
 def _print_table(clips: list[Clip]) -> None:
     rows = [
         (
@@ -73,8 +83,8 @@ def _print_table(clips: list[Clip]) -> None:
             datetime.fromtimestamp(clip.manifest.window.start_ns // 10**9, UTC).strftime("%Y-%m-%d %H:%M:%S"),
             f"{(clip.manifest.window.end_ns - clip.manifest.window.start_ns) / 1e9:.0f}s",
             format_size(clip.bytes),
-            clip.manifest.state + (" pinned" if clip.pinned else ""),
-            "".join(c if c.isprintable() else "?" for c in clip.manifest.reason),
+            " ".join(_state(clip)),
+            printable(clip.manifest.reason),
         )
         for clip in clips
     ]

@@ -40,21 +40,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the file, and say how many packets it holds."""
-    packets = open_packets(args.clip)
-    if args.output == "-":
+    write(args.clip, args.output, all_ethernet=args.ethernet)
+    return 0
+
+
+def write(clip: Path, output: str, *, all_ethernet: bool) -> None:
+    """Write the clip to the file, or to standard output where that is `-`; say what is in it.
+
+    Raises UsageError where standard output is a terminal.
+    """
+    packets = open_packets(clip)
+    if output == "-":
         if sys.stdout.isatty():
             raise UsageError("a terminal cannot show pcapng: write it to a file, or pipe it into a command")
-        exported = write_pcapng(packets, sys.stdout.buffer, comments={}, all_ethernet=args.ethernet)
+        exported = write_pcapng(packets, sys.stdout.buffer, comments={}, all_ethernet=all_ethernet)
     else:
         total = sum(part.totals.packets for part in packets.manifest.parts) if packets.manifest else 0
         with Progress("writing") as progress:
             exported = export(
                 packets,
-                Path(args.output),
-                all_ethernet=args.ethernet,
+                Path(output),
+                all_ethernet=all_ethernet,
                 progress=lambda written: progress(written / max(total, written)),
             )
     for warning in exported.warnings:
         print(f"podcam: {warning}", file=sys.stderr)
     print(f"{exported.packets:,} packets written, {exported.dropped:,} lost while recording", file=sys.stderr)
-    return 0

@@ -17,8 +17,8 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from podcam.model.point import Endpoint
+from podcam.model.text import printable
 from podcam.report.ladder import Arrow, Entry, Pause
-from podcam.report.spelling import printable
 
 _LONG_NS = 100 * 10**9
 """From here on a ladder counts in seconds and not in milliseconds."""

@@ -9,9 +9,9 @@ from operator import itemgetter
 from typing import Any
 
 from podcam.model.connection import Conversation, TcpFlags
+from podcam.model.text import printable
 from podcam.model.verdict import Protocol
 from podcam.report.ladder import Messages
-from podcam.report.spelling import printable
 from podcam.wire import postgres, tls
 from podcam.wire.stream import Data, Malformed, Piece, Reassembler, Side
 

@@ -1,8 +1,9 @@
-"""How times, counts and strangers' text are written for a person."""
+"""How times, counts and addresses are written for a person."""
 
 from datetime import UTC, datetime, timedelta
 
 from podcam.model.point import Endpoint
+from podcam.model.text import printable
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -56,14 +57,6 @@ def share(part: int, whole: int) -> str:
         return "over 99.9 %"
     whole_number = percent in {0, 100} or 9.95 <= percent <= 90.05
     return f"{percent:.0f} %" if whole_number else f"{percent:.1f} %"
-
-
-def printable(text: str) -> str:
-    """Text from packets and files with everything escaped that could steer a terminal or hide its meaning."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
-        for character in text
-    )
 
 
 def named(endpoint: Endpoint) -> str:

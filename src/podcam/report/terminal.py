@@ -14,12 +14,13 @@ from podcam.errors import UsageError
 from podcam.model.connection import Conversation
 from podcam.model.diagnosis import CaptureSummary, DiagnosedConnection, Diagnosis
 from podcam.model.failure import ServerCounts
+from podcam.model.text import printable
 from podcam.model.verdict import Fault, VerdictId
 from podcam.report.drawing import proof_mark
 from podcam.report.ladder import Track, compare
 from podcam.report.layout import lay_out
 from podcam.report.messages import messages_of
-from podcam.report.spelling import moment, named, number, printable, same_day, share, span
+from podcam.report.spelling import moment, named, number, same_day, share, span
 from podcam.report.view import FailureGroup, Overview, overview
 
 _NO_HEAD = Text()

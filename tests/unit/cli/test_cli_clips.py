@@ -40,7 +40,7 @@ def test_the_list(clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
     header, listed = capsys.readouterr().out.splitlines()
     assert header.split() == ["CLIP", "FROM", "(UTC)", "LENGTH", "SIZE", "STATE", "REASON"]
     assert listed.startswith("20251123-020000-reset-early  2025-11-23 01:59:00  70s     ")
-    assert listed.endswith("  complete  web-0 was ?[31mreset")
+    assert listed.endswith("  complete  web-0 was \\x1b[31mreset")
 
 
 def test_no_clips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -83,6 +83,17 @@ def test_export_to_a_pipe(clip: Path, tmp_path: Path, capfdbinary: pytest.Captur
     assert capfdbinary.readouterr().out == b""
     assert cli.main(["export", str(clip), "-o", "-"]) == 0
     assert capfdbinary.readouterr().out == target.read_bytes()
+
+
+def test_no_export_takes_the_place_of_what_it_is_made_of(
+    clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    segment = next(clip.rglob("*.seg"))
+    before = segment.read_bytes()
+    assert cli.main(["export", str(segment), "-o", str(segment)]) == 2
+    assert cli.main(["export", str(clip), "-o", str(segment)]) == 2
+    assert "name another file with -o" in capsys.readouterr().err
+    assert segment.read_bytes() == before
 
 
 def test_what_cannot_be_exported(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from podcam.model.point import Endpoint
-from podcam.report.spelling import moment, named, number, printable, same_day, share, span
+from podcam.model.text import printable
+from podcam.report.spelling import moment, named, number, same_day, share, span
 
 MS, S = 10**6, 10**9
 
