@@ -1,14 +1,16 @@
 # Everything a developer needs. The first run of a target sets up what it needs; later runs cost nothing.
 #
 #   PYTEST=…   what `make test` passes on:   make test PYTEST='tests/unit -k ring'
+#   E2E=…      what `make e2e` passes on:    make e2e E2E='-k rights'
 
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST ?= -n auto
+E2E ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench bench-quick bench-programs golden picture lock clean
+.PHONY: help demo test e2e check format bench bench-quick bench-programs golden picture lock clean
 
 help:  ## This list
 	@echo "Podcam: a dashcam for the network of your pods."
@@ -23,6 +25,10 @@ test: $(VENV)/.dev  ## All tests; those that lack a right or a program skip, and
 	@scripts/system-packages "the tests" tcpdump=tcpdump tshark=tshark dumpcap=wireshark-common \
 		ip=iproute2 nft=nftables sysctl=procps openssl=openssl || true
 	$(BIN)/python -m pytest $(PYTEST)
+
+# One by one: there is one cluster.
+e2e: $(VENV)/.dev  ## Tests on a real cluster, which PODCAM_E2E_KUBECONFIG names; without it they say how to get one
+	$(BIN)/python -m pytest tests/e2e $(E2E)
 
 check: $(VENV)/.dev  ## Style, types, the rooms' directions, the pinned requirements
 	$(BIN)/ruff check

@@ -45,7 +45,7 @@ def _why_not(config: pytest.Config) -> str | None:
     if hasattr(config, "workerinput"):
         return "there is one cluster, so these tests do not run side by side: make e2e"
     if shutil.which("kubectl") is None:
-        return 'kubectl is not on the PATH; a cluster\'s own comes with `eval "$(../shared/cluster/env)"`'
+        return "kubectl is not on the PATH"
     return None
 
 
@@ -77,9 +77,7 @@ def tools() -> Path:
     """The folder with the cluster's own programs: make-image, node-shell, node-stop, up."""
     folder = os.environ.get("PODCAM_E2E_CLUSTER")
     if not folder:
-        pytest.skip(
-            "this touches the nodes: PODCAM_E2E_CLUSTER has to name the folder of ../shared/cluster's tools"
-        )
+        pytest.skip("this touches the nodes: PODCAM_E2E_CLUSTER has to name the folder with node-shell")
     return Path(folder)
 
 
