@@ -32,6 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = _EXAMPLES
     parser.add_argument("paths", nargs="+", metavar="PATH", help="a clip, a segment, or a capture file")
+    add_options(parser)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags that say what becomes of a diagnosis, whatever is diagnosed."""
     parser.add_argument("--json", action="store_true", help="the whole diagnosis, for machines")
     parser.add_argument(
         "--stream",
@@ -67,9 +72,9 @@ def run(args: argparse.Namespace) -> int:
     return int(args.fail and any(row.verdict.failed for row in case.diagnosis.connections))
 
 
-def _recorded_counts(paths: Sequence[str]) -> Iterator[ServerCounts]:
-    """What the recorder of a clip counted, which reaches further back than the clip."""
+def _recorded_counts(paths: Sequence[str]) -> Iterator[tuple[str, ServerCounts]]:
+    """What the recorder of a clip counted at each point, which reaches further back than the clip."""
     for path in map(Path, paths):
         if (path / MANIFEST).exists():
             for part in read_manifest(path).parts:
-                yield from part.servers
+                yield from ((part.point.name, counts) for counts in part.servers)

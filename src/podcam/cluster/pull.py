@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from podcam.clip import COMPLETE, ClipPart, Manifest, write_manifest
+from podcam.cluster.agents import PORT
 from podcam.cluster.road import File, Index, PartError, Pause, Reader, Road
 from podcam.errors import ClipError, ForbiddenError, KubernetesError, UnauthorizedError, UnreachableError
 from podcam.kube import Api, ClipObject
@@ -71,9 +72,7 @@ def file_name(clip: ClipObject) -> str:
     return f"{name}-{moment:%Y%m%d-%H%M%SZ}.pcapng"
 
 
-def pull(
-    api: Api, clip: ClipObject, cache: Path, *, tell: Tell | None = None, pause: Pause = time.sleep
-) -> Pulled:
+def pull(api: Api, clip: ClipObject, cache: Path, *, tell: Tell, pause: Pause = time.sleep) -> Pulled:
     """Fetches what the nodes keep of a clip into a folder of its own below `cache`.
 
     Args:
@@ -91,7 +90,7 @@ def pull(
     """
     try:
         with _own(cache / f"{clip.namespace}_{clip.name}_{clip.uid[:8]}") as folder:
-            return _Pull(api, clip, folder, tell or (lambda done, total: None), pause).run()
+            return _Pull(api, clip, folder, tell, pause).run()
     except OSError as error:
         raise ClipError(f"cannot keep clip {clip.name} in {cache}: {error.strerror}") from error
 
@@ -153,6 +152,7 @@ class _Pull:
                 reader,
                 node=node,
                 pod=part.agent_pod,
+                port=part.agent_port or PORT,
                 agent_key=part.public_key or b"",
                 pause=self._pause,
             )
@@ -226,7 +226,7 @@ class _Pull:
 
 
 class _Partial:
-    """A file on its way, under a hidden name that tells which version it is, and how much is surely on disk."""
+    """A file on its way, under a hidden name that tells its version, and how much is surely on disk."""
 
     def __init__(self, target: Path, file: File) -> None:
         self._target = target

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from podcam.clip import Manifest
-from podcam.cluster.agents import LABELS, NAMESPACE, PORT, agent
+from podcam.cluster.agents import LABELS, NAMESPACE, agent
 from podcam.cluster.rights import PACKET_READER
 from podcam.errors import ForbiddenError, KubernetesError, PodcamError, UnauthorizedError
 from podcam.kube import GRANTS, PODS, Answer, Api, Object, list_objects, path_of
@@ -121,7 +121,7 @@ class Reader:
             made = self._api.create(path_of(GRANTS, self.namespace), body)
         except ForbiddenError as error:
             raise ForbiddenError(
-                f"packets of namespace {self.namespace} may be read by those who may create packetgrants there "
+                f"packets of namespace {self.namespace} are for those who may create packetgrants there "
                 f"(ClusterRole {PACKET_READER}): {error}",
                 status=error.status,
                 reason=error.reason,
@@ -144,18 +144,28 @@ class Road:
         reader: of the clip.
         node: whose agent.
         pod: where the agent said that it is.
+        port: at which it serves there.
         agent_key: the agent's public key.
         pause: between two tries.
     """
 
     def __init__(
-        self, api: Api, reader: Reader, *, node: str, pod: str, agent_key: bytes, pause: Pause = time.sleep
+        self,
+        api: Api,
+        reader: Reader,
+        *,
+        node: str,
+        pod: str,
+        port: int,
+        agent_key: bytes,
+        pause: Pause = time.sleep,
     ) -> None:
         self.pause = pause
         self._api = api
         self._reader = reader
         self._node = node
         self._pod = pod
+        self._port = port
         self._agent_key = agent_key
 
     def index(self) -> Index:
@@ -225,7 +235,7 @@ class Road:
         for pause_seconds in (*_PAUSES, None):
             if self._pod:
                 held = self._reader.held()
-                path = f"{path_of(PODS, NAMESPACE, f'{self._pod}:{PORT}')}/proxy"
+                path = f"{path_of(PODS, NAMESPACE, f'{self._pod}:{self._port}')}/proxy"
                 try:
                     answer = self._api.get_bytes(
                         f"{path}/v1/grants/{self._reader.namespace}/{held.name}/{what}", headers

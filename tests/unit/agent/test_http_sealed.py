@@ -39,7 +39,7 @@ def ask(server: AgentServer, path: str, method: str = "GET", **headers: str) -> 
             method, path, headers={name.replace("_", "-"): text for name, text in headers.items()}
         )
         response = connection.getresponse()
-        return Answer(response.status, response.headers, response.read())
+        return Answer(response.status, dict(response.headers), response.read())
 
 
 def unsealed(answer: Answer, name: str, reader: PrivateKey = READER, uid: str = "uid-of-pull-1") -> bytes:

@@ -1,0 +1,1 @@
+"""The node agent: which points to record, budgets, clips, status, metrics, HTTP."""

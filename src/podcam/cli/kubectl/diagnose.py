@@ -1,0 +1,32 @@
+"""`kubectl podcam diagnose`: fetch a clip, and say which connections failed, and whose fault it is."""
+
+import argparse
+
+from podcam.cli import diagnose
+from podcam.cli.kubectl import flags, pull
+
+_EXAMPLES = """\
+examples:
+  kubectl podcam diagnose web-20260131-081500
+  kubectl podcam diagnose web-20260131-081500 --annotate told.pcapng    # with the verdicts, for Wireshark
+  kubectl podcam diagnose web-20260131-081500 --json | jq '.connections[] | select(.failed) | .summary'
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    parser.description = (
+        "Fetch a clip as `kubectl podcam pull` does, and say which of its connections failed, whose fault\n"
+        "it is, and which packets prove it, with the names of pods and services in place of addresses."
+    )
+    parser.epilog = _EXAMPLES
+    pull.add_clip(parser)
+    diagnose.add_options(parser)
+    flags.add_access(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fetch, and diagnose what came."""
+    _, pulled = pull.fetch(args)
+    args.paths = [str(pulled.folder)]
+    return diagnose.run(args)
