@@ -212,7 +212,8 @@ def _made(way: _Way) -> Finding | None:
         return None
     origin, target = way.origin.place.called, way.target.place.called
     return Finding(
-        f"The {way.side}'s RST arrived at {target} and never left {origin}: it was sent between the two.",
+        f"But this RST, which arrived at {target}, never left {origin}: it was sent between the two, in the "
+        f"{way.side}'s name.",
         (_evidence(way.target, resets[0], f"RST that arrived at {target}, and was not seen at {origin}"),),
         Fault.NETWORK,
         MADE,

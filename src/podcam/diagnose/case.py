@@ -95,24 +95,34 @@ def _span(capture: CaptureColumns, row: int) -> Span:
 
 
 def nearest_good(connections: Iterable[DiagnosedConnection]) -> dict[int, int]:
-    """For each failed connection, the good one to the same server that began nearest to it."""
-    good: defaultdict[tuple[str, int], list[tuple[int, int]]] = defaultdict(list)
+    """For each failed connection, the good one to the same server that began nearest to it.
+
+    One at the same point goes before others: it was seen in the same way.
+    """
+    good: defaultdict[tuple[object, ...], list[tuple[int, int]]] = defaultdict(list)
     failed = []
     for row in connections:
         if row.verdict.failed:
             failed.append(row)
         elif row.verdict.id is VerdictId.OK and row.verdict.phase in _COMPARABLE and row.server_bytes:
-            good[row.server.ip, row.server.port].append((row.start_ns, row.id))
+            for key in _servers_of(row):
+                good[key].append((row.start_ns, row.id))
     for candidates in good.values():
         candidates.sort()
     nearest = {}
     for row in failed:
-        candidates = good[row.server.ip, row.server.port]
+        candidates = next((good[key] for key in _servers_of(row) if key in good), [])
         at = bisect_left(candidates, (row.start_ns, row.id))
         near = candidates[max(0, at - 1) : at + 1]
         if near:
             nearest[row.id] = min(near, key=lambda other: abs(other[0] - row.start_ns))[1]
     return nearest
+
+
+def _servers_of(row: DiagnosedConnection) -> tuple[tuple[object, ...], tuple[object, ...]]:
+    """A connection's server as its point sees it, and as any does."""
+    server = (row.server.ip, row.server.port)
+    return (row.capture, row.point, *server), server
 
 
 def _diagnosed(

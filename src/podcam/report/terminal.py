@@ -28,6 +28,7 @@ _LISTED_CAPTURES = 6
 _LISTED_FAILURES = 10
 _LISTED_PROBERS = 4
 _DRAWN_GROUPS = 8
+_COUNTED_POINTS = 4
 
 
 class TerminalReport:
@@ -36,14 +37,15 @@ class TerminalReport:
     Args:
         diagnosis: what is printed.
         conversation: the packets of the connection with this id, for its ladder.
-        counts: what the recorder counted for each server, which reaches further back than the captures.
+        counts: what the recorder counted for each server at a point, which reaches further back than the
+            captures; with the name of the point.
     """
 
     def __init__(
         self,
         diagnosis: Diagnosis,
         conversation: Callable[[int], Conversation],
-        counts: Sequence[ServerCounts] = (),
+        counts: Sequence[tuple[str, ServerCounts]] = (),
     ) -> None:
         self._diagnosis = diagnosis
         self._conversation = conversation
@@ -93,9 +95,8 @@ class TerminalReport:
         )
         title.append("━" * max(console.width - title.cell_len, 0), "red")
         console.print(title, overflow="ellipsis", no_wrap=True)
-        for counts in self._counts:
-            if (counts.server.ip, counts.server.port) == (group.server.ip, group.server.port):
-                _print_wrapped(_counted(counts), console)
+        for text in self._counted(group):
+            _print_wrapped(text, console)
         newest_first = group.failures[::-1]
         for row in newest_first[:_LISTED_FAILURES]:
             self._print_row(row, console)
@@ -104,6 +105,26 @@ class TerminalReport:
         if drawn:
             compared = (row for row in newest_first if row.id in self._diagnosis.comparisons)
             self._print_ladder(next(compared, newest_first[0]), console)
+
+    def _counted(self, group: FailureGroup) -> Iterator[Text]:
+        """What was counted where the group's connections failed."""
+        points = {row.point for row in group.failures}
+        told = [
+            (point, count)
+            for point, count in self._counts
+            if point in points
+            and (count.server.ip, count.server.port) == (group.server.ip, group.server.port)
+        ]
+        for point, count in told[:_COUNTED_POINTS]:
+            where = f" at {printable(point)}" if self._several_points else ""
+            failures = ", ".join(f"{times:,} {kind}" for kind, times in count.failures.items())
+            yield Text(
+                f"The recorder saw {number(count.connections, 'connection')} to it{where} since"
+                f" {moment(count.since_ns, date=True)} UTC, and by its own rules {failures or 'no failure'}",
+                "dim",
+            )
+        if (hidden := len(told) - _COUNTED_POINTS) > 0:
+            yield Text(f"and at {number(hidden, 'more point')}", "dim")
 
     def _print_row(self, row: DiagnosedConnection, console: Console) -> None:
         """When, who, and what happened."""
@@ -219,15 +240,6 @@ def _probers(total: Overview) -> str:
     ]
     hidden = len(total.probes) - _LISTED_PROBERS
     return ", ".join([*listed, f"others from {number(hidden, 'more client')}"] if hidden > 0 else listed)
-
-
-def _counted(count: ServerCounts) -> Text:
-    failures = ", ".join(f"{times:,} {kind}" for kind, times in count.failures.items()) or "no failure"
-    return Text(
-        f"The recorder saw {number(count.connections, 'connection')} to it since"
-        f" {moment(count.since_ns, date=True)} UTC, and by its own rules {failures}",
-        "dim",
-    )
 
 
 def _print_wrapped(text: Text, console: Console, head: Text = _NO_HEAD) -> None:

@@ -195,7 +195,8 @@ def test_a_reset_that_arrived_and_never_left(tmp_path: Path) -> None:
     assert row.verdict.id is VerdictId.RESET_DURING_STARTUP
     assert row.verdict.fault is Fault.NETWORK
     assert row.verdict.summary.endswith(
-        "RST arrived at pod shop/web-1 and never left pod shop/db-0: it was sent between the two."
+        "But this RST, which arrived at pod shop/web-1, never left pod shop/db-0: "
+        "it was sent between the two, in the server's name."
     )
     assert (row.client.name, row.server.name) == ("pod shop/web-1", "service shop/db")
 
@@ -237,6 +238,24 @@ def test_bytes_that_left_and_never_arrived(tmp_path: Path) -> None:
     assert row.verdict.summary.endswith(
         f"{len(startup())} bytes of the client left shop/web-1 6 times and never arrived at shop/db-0."
     )
+
+
+def test_a_failed_connection_is_compared_with_a_good_one_of_its_own_point(tmp_path: Path) -> None:
+    """Another replica connected to the same server, nearer in time."""
+    failed = asking(DB[0])
+    failed.client(DATA, startup())
+    failed.server(RST | ACK)
+    replica = Talk(("10.0.0.9", 50002), (DB[0], 5432), (1, 2), START_NS + 20 * MS).open()
+    replica.client(DATA, b"hello")
+    replica.server(DATA, b"world")
+    replica.client(FIN | ACK)
+    mine = [*failed.packets, *beside(50001, server=DB[0])]
+    found = diagnose(
+        [clip(tmp_path, Recorded("shop/web-2", replica.packets), Recorded(WEB[1], mine))]
+    ).diagnosis
+    rows = {row.id: row for row in found.connections}
+    ((one, other),) = found.comparisons.items()
+    assert (rows[one].client.port, rows[other].client.port) == (40000, 50001)
 
 
 def test_what_arrived_in_other_pieces_is_not_lost(tmp_path: Path) -> None:

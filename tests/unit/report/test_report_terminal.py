@@ -43,7 +43,7 @@ def printed(
     *,
     talks: dict[int, Talk] | None = None,
     streams: tuple[int, ...] = (),
-    counts: tuple[ServerCounts, ...] = (),
+    counts: tuple[tuple[str, ServerCounts], ...] = (),
     colour: bool = False,
 ) -> str:
     out = io.StringIO()
@@ -184,10 +184,24 @@ def test_what_the_recorder_counted_stands_with_its_server() -> None:
     since = START_NS - 8 * 3600 * 10**9
     mine = ServerCounts(SERVER, since, 12_034, {FailureClass.RESET_EARLY: 3})
     other = ServerCounts(CLIENT, since, 99, {})
-    text = printed(counts=(other, mine))
+    text = printed(counts=(("web-0", other), ("web-0", mine), ("db-0", replace(mine, connections=77))))
     assert "The recorder saw 12,034 connections to it since 2025-11-22 18:00:00.000 UTC" in text
     assert "3 reset-early" in text.replace("\n ", "")
     assert "99" not in text.replace("99  1.450", "")
+    assert "77" not in text
+
+
+def test_counts_of_many_points_say_where_and_end_somewhere() -> None:
+    talks = [reset_in_startup(Talk(id=at)) for at in range(6)]
+    rows = [replace(row(talk, startup_reset_verdict(talk)), point=f"web-{talk.id}") for talk in talks]
+    points = tuple(each.point for each in rows)
+    found = diagnosis(*rows)
+    found = replace(found, captures=(replace(found.captures[0], points=points),))
+    counts = tuple((point, ServerCounts(SERVER, START_NS, 5, {})) for point in points)
+    text = printed(found, talks={talk.id: talk for talk in talks}, counts=counts)
+    assert "The recorder saw 5 connections to it at web-0 since" in text
+    assert text.count("The recorder saw") == 4
+    assert "and at 2 more points" in text
 
 
 def test_chosen_connections_alone() -> None:
