@@ -27,6 +27,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from podcam.agent.metrics import CONTENT_TYPE
 from podcam.clip import COMPLETE, Manifest, read_manifest
 from podcam.errors import ClipError
 from podcam.kube import Grant
@@ -416,7 +417,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(HTTPStatus.OK, "text/plain; charset=utf-8", b"ok\n")
         elif path == "/metrics":
             metrics = self.server.served.metrics().encode()
-            self._send(HTTPStatus.OK, "text/plain; version=0.0.4; charset=utf-8", metrics)
+            self._send(HTTPStatus.OK, CONTENT_TYPE, metrics)
         elif match := _OF_GRANT.fullmatch(path):
             number = None if match["number"] is None else int(match["number"])
             with self.server.clips.body(match["namespace"], match["grant"], number) as body:
