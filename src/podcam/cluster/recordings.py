@@ -87,8 +87,9 @@ def name_for(choice: Choice) -> str:
         name = choice.pods[0]
     else:
         selector = choice.selector or {}
-        labels = selector.get("matchLabels") or {}
-        name = next(iter(labels.values()), "") or selector.get("matchExpressions", [{}])[0].get("key", "pods")
+        labels = [label for pair in selector.get("matchLabels", {}).items() for label in reversed(pair)]
+        keys = [term["key"] for term in selector.get("matchExpressions", [])]
+        name = next(filter(None, (*labels, *keys)), "pods")
     name = re.sub(r"[^a-z0-9.-]+", "-", name.lower()).strip("-.")
     return name[:_MOST_NAME].rstrip("-.") or "pods"
 
@@ -114,10 +115,9 @@ def replacement(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any
     patch: dict[str, Any] = {key: None for key in old if key not in new}
     for key, value in new.items():
         before = old.get(key)
-        if isinstance(before, dict) and isinstance(value, dict):
-            patch[key] = replacement(before, value)
-        elif before != value:
-            patch[key] = value
+        if before != value:
+            both = isinstance(before, dict) and isinstance(value, dict)
+            patch[key] = replacement(before, value) if both else value
     return patch
 
 

@@ -258,7 +258,7 @@ def _classes(given: list[str]) -> tuple[str, ...] | None:
             raise UsageError("--on none cannot stand beside another --on")
         return ()
     named: frozenset[FailureClass] = frozenset().union(*map(classes_for, given))
-    return tuple(sorted(named))
+    return tuple(sorted(map(str, named)))
 
 
 def _show(made: dict[str, Any], args: argparse.Namespace, how: str) -> None:
