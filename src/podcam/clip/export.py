@@ -15,6 +15,7 @@ from podcam.clip.missing import gap_sentence
 from podcam.clip.parts import PacketSet, Part, PartPacket
 from podcam.errors import ClipError, UsageError
 from podcam.model.point import Gap
+from podcam.model.text import printable
 from podcam.pcap import (
     Direction,
     InterfaceOption,
@@ -138,7 +139,7 @@ def write_pcapng(
     drops = [_dropped(part) for part in source.parts]
     writer = PcapngWriter(file, list(_section_options(source, drops)))
     if names := source.names:
-        writer.add_names({address: [name] for address, name in names.items()})
+        writer.add_names({address: [printable(name)] for address, name in names.items()})
     gaps = [deque(part.gaps) for part in source.parts]
     interfaces: dict[tuple[int, int, int], _Interface] = {}
     frame = 0
@@ -172,7 +173,7 @@ def write_pcapng(
 def _gaps_before(packet: RecordedPacket, part: Part, gaps: deque[Gap]) -> Iterator[str]:
     """What to write on the first packet behind gaps, which it takes from `gaps`."""
     while gaps and packet.time_ns >= gaps[0].until_ns:
-        yield f"Podcam: {gap_sentence(part.point.name, gaps.popleft())}"
+        yield printable(f"Podcam: {gap_sentence(part.point.name, gaps.popleft())}")
 
 
 def _describe(writer: PcapngWriter, source: PacketSet, item: PartPacket, *, all_ethernet: bool) -> int:
@@ -207,7 +208,7 @@ def _from_ip(packet: RecordedPacket, *, all_ethernet: bool) -> tuple[bytes | mem
 
 def _section_options(source: PacketSet, drops: Sequence[int]) -> Iterator[OptionValue]:
     system = os.uname()
-    yield Option.COMMENT, "\n".join(_section_comment(source, drops))
+    yield Option.COMMENT, "\n".join(map(printable, _section_comment(source, drops)))
     yield SectionOption.OS, f"{system.sysname} {system.release}"
     yield SectionOption.APPLICATION, f"Podcam {__version__}"
     clip = source.manifest

@@ -14,6 +14,7 @@ from podcam import clip, pcap
 from podcam.columns.mapping import MappedFiles
 from podcam.errors import CaptureFileError, UsageError
 from podcam.model.diagnosis import DiagnosedConnection, Diagnosis
+from podcam.model.text import printable
 from podcam.report.spelling import named
 
 Comments = Mapping[int, Sequence[str]]
@@ -73,7 +74,7 @@ def comments_of(connections: Iterable[DiagnosedConnection]) -> Comments:
         )
         if verdict.candidates:
             last.append(f"Podcam: the packets cannot tell apart: {'; '.join(verdict.candidates)}")
-    return comments
+    return {frame: [printable(comment) for comment in told] for frame, told in comments.items()}
 
 
 def _copy(source: Path, out: BinaryIO, comments: Comments, told: Told) -> None:

@@ -64,6 +64,16 @@ def test_pods_and_services_are_in_the_export_under_their_names(tmp_path: Path) -
     assert run("tshark", "-N", "n", "-r", str(target), *fields) == "pod shop/web-7d\tservice shop/db\n"
 
 
+def test_text_of_strangers_cannot_steer_the_terminal_of_another_tool(tmp_path: Path) -> None:
+    evil = "\x1b[2J\x07 pod"
+    part = replace(recorded(tmp_path, "a", *at(1, 4)), gaps=(replace(GAP, reason=evil),), warnings=(evil,))
+    clip = changed(clip_of(tmp_path, part), names={"192.0.2.1": evil}, reason=evil)
+    target = tmp_path / "out.pcapng"
+    export(open_packets(clip), target)
+    assert b"\x1b[2J" not in target.read_bytes()
+    assert b"\\x1b[2J" in target.read_bytes()
+
+
 def test_names_of_followed_hosts_stand_where_nothing_better_is_known(tmp_path: Path) -> None:
     clip = clip_of(tmp_path, recorded(tmp_path, "a", *at(1)))
     assert open_packets(clip).names == {"192.0.2.2": "db.example"}
