@@ -20,7 +20,7 @@ import network_lab as lab
 from podcam.capture import Namespace, geometry
 from podcam.capture.filters import FilterTooLongError
 from podcam.recorder.points import WatchedPoint
-from podcam.recorder.settings import TrafficSettings
+from podcam.recorder.settings import PointSettings, RecordingSettings
 from podcam.ring import SegmentReader, segments_in
 from podcam.ring.segment import Metadata
 from recorders import PODCAM, Event, RunningRecorder, podcam, recording
@@ -389,7 +389,8 @@ def test_a_cut_that_the_kernel_refuses_is_not_claimed(
     def refuse(*_: object) -> None:
         raise FilterTooLongError("too long")
 
-    point = WatchedPoint(here, TrafficSettings(), frozenset(), geometry(1 << 20), control_frames=0)
+    settings = PointSettings(here.name, here.name, "", here)
+    point = WatchedPoint(settings, RecordingSettings(), frozenset(), geometry(1 << 20), control_frames=0)
     monkeypatch.setattr("podcam.recorder.points.attach", refuse)
     with pytest.raises(FilterTooLongError):
         point.cut_payload(cut=True)

@@ -18,7 +18,7 @@ from podcam.capture.control import (
     dropped,
     open_control_socket,
 )
-from podcam.capture.filters import FilterTooLongError, Program, attach
+from podcam.capture.filters import DROP_ALL, FilterTooLongError, Program, attach
 from podcam.capture.interfaces import LinkWatch, list_interfaces
 from podcam.capture.netns import Namespace, find_namespace, open_inside, own_namespace
 from podcam.capture.programs import answers_program, control_program, recording_program
@@ -36,6 +36,7 @@ from podcam.capture.traffic import DEFAULT_SNAPLEN, Network, Traffic
 __all__ = [
     "BLOCK_HEADER",
     "DEFAULT_SNAPLEN",
+    "DROP_ALL",
     "PACKET_HEADER",
     "PRIVATE_BYTES",
     "BlockHeader",

@@ -10,8 +10,9 @@ from podcam.cli import arguments
 from podcam.cli.live import JsonLines, LiveLine, PlainLines, Reporter
 from podcam.errors import UsageError
 from podcam.recorder import (
-    Recorder,
+    Foreground,
     RecorderSettings,
+    RecordingSettings,
     RingSettings,
     TrafficSettings,
     TriggerSettings,
@@ -176,18 +177,27 @@ def run(args: argparse.Namespace) -> int:
     if args.command and not command:
         raise UsageError("there is no command after --")
     reporter: Reporter = JsonLines() if args.json else LiveLine() if sys.stderr.isatty() else PlainLines()
-    recorder = Recorder(_settings(args), reporter.show)
+    settings, recording = _settings(args), _recording(args)
     try:
-        return recorder.run(duration_ns=args.duration_ns, command=command)
+        return Foreground(settings, recording, args.netns, reporter.show).run(
+            duration_ns=args.duration_ns, command=command
+        )
     finally:
         reporter.close()
 
 
 def _settings(args: argparse.Namespace) -> RecorderSettings:
-    networks, names = _hosts(args.host)
     return RecorderSettings(
         folder=args.dir,
-        namespaces=tuple(args.netns),
+        kernel_memory_bytes=args.memory,
+        clips_bytes=args.clips,
+        write_bytes_per_second=args.write_budget,
+    )
+
+
+def _recording(args: argparse.Namespace) -> RecordingSettings:
+    networks, names = _hosts(args.host)
+    return RecordingSettings(
         traffic=TrafficSettings(
             interfaces=() if "any" in args.interface else tuple(args.interface),
             networks=networks,
@@ -200,9 +210,6 @@ def _settings(args: argparse.Namespace) -> RecorderSettings:
         ),
         ring=RingSettings(args.ring.segments, args.ring.segment_bytes),
         trigger=_trigger(args),
-        kernel_memory_bytes=args.memory,
-        clips_bytes=args.clips,
-        write_bytes_per_second=args.write_budget,
     )
 
 

@@ -65,6 +65,10 @@ class Manifest:
     podcam: str = __version__
     recording: str | None = None
     """What was recorded, as the recorder names it; None on a machine with one recording."""
+    points: tuple[str, ...] | None = None
+    """The ids of the points that were asked for; None for all of the recording."""
+    interrupted: bool = False
+    """Whether its recorder ended before it was complete: packets of its last moments may be missing."""
     names: Mapping[str, str] = field(default_factory=dict)
     """By address, what people call who has it: "pod default/web-7d", "service default/db", a host's name."""
 

@@ -36,12 +36,13 @@ class ClipStore:
     def create(self, manifest: Manifest, label: str) -> Clip:
         """Makes the folder of a new clip, with its first manifest.
 
-        Its id is made of the time of creation and `label`; `manifest.id` is replaced by it.
+        Its id is `manifest.id`; where that is empty, it is made of the time of creation and `label`. Where there
+        is such a clip already, the id gets a number behind it.
 
         Raises:
             ClipError: it cannot be made.
         """
-        stem = self.name_of(manifest.created_ns, label)
+        stem = manifest.id or self.name_of(manifest.created_ns, label)
         number = 1
         while True:
             clip_id = stem if number == 1 else f"{stem}-{number}"

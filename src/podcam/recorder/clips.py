@@ -1,45 +1,58 @@
 """How a trigger becomes a clip: the cooldown decides, the writer freezes, the manifest tells."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import asdict, replace
+from typing import Protocol
 
-from podcam.clip import COMPLETE, OPEN, Clip, ClipPart, ClipStore, Manifest, write_manifest
-from podcam.errors import ClipError
+from podcam.clip import COMPLETE, OPEN, Clip, ClipPart, ClipStore, Manifest, open_clip, remove, write_manifest
+from podcam.errors import ClipError, PodcamError
 from podcam.model.failure import Failure, ServerCounts
-from podcam.model.point import Interface, Point, Window
+from podcam.model.point import Gap, Interface, Point, Window
 from podcam.recorder.channel import Message
+from podcam.recorder.events import failure_fields
+from podcam.recorder.growing import GrowingClip, Origin
 from podcam.recorder.requests import Answer
-from podcam.recorder.settings import SECOND_NS
+from podcam.recorder.resting import LEFT_OPEN, part_of
+from podcam.recorder.rings import RestingRing
+from podcam.recorder.settings import SECOND_NS, KeepRequest, RecordingSettings, Scope, Subject
 from podcam.ring import Totals, segments_in
-from podcam.trigger import Counted, Keeper, OpenClip
+from podcam.trigger import Counted, Keeper, OpenClip, Rate
 
-_MOST_COMPARED = 5
-"""Good connections kept beside a window, per point: one for each of the first servers that fail."""
-_GOOD_MARGIN_NS = SECOND_NS // 100
-"""Around a good connection: its last packet may be acknowledged a little later."""
-_LONGEST_GOOD_NS = 60 * SECOND_NS
-"""Of a good connection that lasted longer the beginning is kept: start-ups are what is compared."""
+NameClip = Callable[[Subject], str]
+"""Makes the id of a new clip; an empty one lets it be made of its time and kind."""
 
 
-@dataclass(slots=True)
-class _Growing:
-    """A clip whose window has not ended, or whose last segments are still being kept."""
+class Rings(Protocol):
+    """What clips ask about the rings of their recorder."""
 
-    clip: Clip
-    point: str
-    opened: OpenClip
-    comparisons: dict[str, list[Window]] = field(default_factory=dict)
-    parts: dict[str, ClipPart] = field(default_factory=dict)
-    bytes: int = 0
-    """What has been kept of it so far, on disk."""
-    answer: Answer | None = None
-    told: bool = False
-    changed: bool = False
-    """Since its manifest was written."""
-    ended_ns: int | None = None
-    """When the writer had kept the last of it."""
-    warnings: list[str] = field(default_factory=list)
+    def source(self, point_id: str) -> Message:
+        """A live point as the headers of its segments describe it."""
+
+    def folder(self, point_id: str) -> str:
+        """The name of the folder of a point's ring."""
+
+    def gaps(self, point_id: str) -> tuple[Gap, ...]:
+        """When the ring of a point was not written."""
+
+    def live(self, recording: str) -> list[str]:
+        """The points of a recording that the writer has, or is about to have."""
+
+    def resting(self, recording: str) -> list[RestingRing]:
+        """The rings of a recording's points that have ended."""
+
+
+class Writes(Protocol):
+    """What clips ask of the recorder's processes."""
+
+    def freeze(self, request: Message) -> None:
+        """Have the writer keep segments, or (`drop`) no more of them."""
+
+    def count(self) -> bool:
+        """Ask what became of the connections to each server (`counted`, then `all_counted`).
+
+        False when there is nobody to ask.
+        """
 
 
 class Clips:
@@ -48,73 +61,179 @@ class Clips:
     Args:
         store: where they lie.
         budget_bytes: what all of them may take.
-        keeper: which failures become clips.
-        source: describes a point as the headers of its segments do.
-        freeze: takes a request for the writer.
-        count: asks what became of the connections to each server (`counted`, then `all_counted`); False when
-            there is nobody to ask.
-        tell: takes events: `clip` when the first segments are kept, `complete` when all are, `warning`.
+        rings: what can be kept.
+        helpers: keep it.
+        tell: takes events: `clip` when the first segments are kept, `complete` when all are, `removed` when the
+            budget took one, `warning`.
+        name: makes ids.
     """
 
     def __init__(
         self,
         store: ClipStore,
         budget_bytes: int,
-        keeper: Keeper,
+        rings: Rings,
+        helpers: Writes,
         *,
-        source: Callable[[str], Message],
-        freeze: Callable[[Message], None],
-        count: Callable[[], bool],
         tell: Callable[..., None],
+        name: NameClip,
     ) -> None:
-        self.kept = 0
-        """Since the start."""
         self._store = store
         self._budget_bytes = budget_bytes
-        self._keeper = keeper
-        self._source = source
-        self._freeze = freeze
-        self._count = count
+        self._rings = rings
+        self._helpers = helpers
         self._tell = tell
-        self._growing: dict[str, _Growing] = {}
+        self._name = name
+        self._settings: dict[str, RecordingSettings] = {}
+        self._rates: dict[str, Rate] = {}
+        self._keepers: dict[tuple[str, str | None], Keeper] = {}
+        """By recording and, where a failure's clip holds its point alone, point."""
+        self._growing: dict[str, GrowingClip] = {}
+        self._dropped: set[str] = set()
+        """Clips whose folder is to go as soon as the writer has let go of them."""
         self._servers: dict[str, tuple[ServerCounts, ...]] = {}
+        self._kept: Counter[str] = Counter()
+        self._suppressed: Counter[str] = Counter()
+
+    # --- what is recorded ---
+
+    def define(self, recording: str, settings: RecordingSettings) -> None:
+        """Failures at this recording's points become clips as these settings say."""
+        if self._settings.get(recording) != settings:
+            self.forget(recording)
+        self._settings[recording] = settings
+        self._rates.setdefault(recording, Rate(settings.clips_per_hour))
+
+    def forget(self, recording: str) -> None:
+        """Open no more clips for this recording; those that are open stay so until their windows end."""
+        self._settings.pop(recording, None)
+        self._rates.pop(recording, None)
+        for key in [key for key in self._keepers if key[0] == recording]:
+            del self._keepers[key]
+
+    def counts(self, recording: str) -> dict[str, int]:
+        """Since the start: clips that were kept, and failures that got none."""
+        return {"clips": self._kept[recording], "suppressed": self._suppressed[recording]}
+
+    # --- triggers ---
 
     def failed(
-        self, point: str, failures: Iterable[tuple[Failure, ServerCounts | None]], now_ns: int
+        self,
+        recording: str,
+        point: str,
+        failures: Iterable[tuple[Failure, ServerCounts | None]],
+        now_ns: int,
     ) -> None:
         """Connections failed; each comes with what was known of its server before."""
-        self._keeper.due(now_ns)
-        grown: dict[int, _Growing] = {}
+        settings = self._settings.get(recording)
+        if settings is None:
+            return
+        points = frozenset((point,)) if settings.scope is Scope.POD else None
+        keeper = self._keeper(recording, points)
+        keeper.due(now_ns)
+        grown: dict[int, GrowingClip] = {}
         for failure, server in failures:
-            decision = self._keeper.failure(failure, now_ns)
+            decision = keeper.failure(failure, now_ns)
             if isinstance(decision, Counted):
+                self._suppressed[recording] += 1
                 continue
-            growing = grown.get(decision.clip) or self._of_number(decision.clip)
+            growing = grown.get(decision.clip) or self._of(keeper, decision.clip)
             if growing is None:
-                growing = self._open(decision.clip, point, failure.sentence(), failure.failure_class, now_ns)
+                clip_id = self._name(Subject(recording, point, failure, now_ns))
+                opened = _opened(keeper, decision.clip)
+                made = self._make(recording, points, opened, clip_id, failure.sentence(), now_ns)
+                if made is not None:
+                    growing = GrowingClip(made, recording, point, points, Origin.WIRE, keeper, opened)
+                    self._growing[growing.id] = growing
             if growing is not None:
                 grown[decision.clip] = growing
-                _compare(growing, point, server)
+                growing.compare(point, server)
         for growing in grown.values():
             growing.changed = True
             self._request(growing)
 
-    def asked(self, point: str, window: Window, reason: str, now_ns: int, answer: Answer) -> None:
+    def asked(self, recording: str, window: Window, reason: str, now_ns: int, answer: Answer) -> None:
         """A person asks for a clip; `answer` is called with its path once it is complete."""
-        decision = self._keeper.asked(window, now_ns)
-        growing = self._open(decision.clip, point, reason, "asked", now_ns)
-        if growing is None:
+        keeper = self._keeper(recording, None)
+        opened = _opened(keeper, keeper.asked(window, now_ns).clip)
+        clip_id = self._name(Subject(recording, None, None, now_ns))
+        clip = self._make(recording, None, opened, clip_id, reason, now_ns)
+        if clip is None:
             answer({"error": "the clip could not be made: the recorder's output says why"})
             return
-        growing.answer = answer
+        point = next(iter(self._rings.live(recording)), None)
+        growing = GrowingClip(clip, recording, point, None, Origin.ASKED, keeper, opened, answer=answer)
+        self._growing[growing.id] = growing
         self._request(growing)
+
+    def keep(self, request: KeepRequest, now_ns: int) -> None:
+        """Keep a clip that somebody else has made; told as `complete`, also when there is nothing of it here.
+
+        One that is open is widened to the request's window. Of one that is complete only that is told, but one
+        that was left open by a recorder that ended is gone on with.
+
+        Raises:
+            ClipError: it cannot be made.
+        """
+        growing = self._growing.get(request.clip)
+        if growing is not None:
+            self._widen(growing, request.window, now_ns)
+            return
+        path = self._store.folder / request.clip
+        clip = open_clip(path) if path.exists() else None
+        if clip is not None and _is_enough(clip.manifest, request.window):
+            self._tell_complete(clip, None)
+            return
+        window = request.window if clip is None else _both(clip.manifest.window, request.window)
+        keeper = self._keeper(request.recording, request.points)
+        joins = request.joins and window.end_ns > now_ns
+        decision = (keeper.joined if joins else keeper.asked)(window, now_ns)
+        opened = _opened(keeper, decision.clip)
+        before = clip
+        if clip is None:
+            manifest = _manifest(
+                request.clip, request.recording, request.points, opened, request.reason, request.created_ns
+            )
+            clip = self._store.create(manifest, "kept")
+        growing = GrowingClip(clip, request.recording, None, request.points, Origin.KEPT, keeper, opened)
+        self._growing[growing.id] = growing
+        if before is not None:
+            self._go_on_with(growing)
+        self._request(growing)
+
+    def drop(self, clip_id: str) -> None:
+        """Remove a clip, open or not; nothing where there is none.
+
+        Raises:
+            ClipError: it cannot be removed.
+        """
+        growing = self._growing.pop(clip_id, None)
+        if growing is None:
+            if (self._store.folder / clip_id).is_dir():
+                remove(self._store.folder / clip_id)
+            return
+        self._dropped.add(clip_id)
+        self._helpers.freeze({"do": "drop", "clip": clip_id})
+        if growing.answer is not None:
+            growing.answer({"error": "the clip was removed before it was complete"})
+
+    # --- time and room ---
 
     def keep_time(self, now_ns: int) -> None:
         """Let the windows end that are over, and bring the manifests of the open clips up to date."""
-        self._keeper.due(now_ns)
+        for keeper in {*self._keepers.values(), *(growing.keeper for growing in self._growing.values())}:
+            keeper.due(now_ns)
         for growing in self._growing.values():
             if growing.changed and growing.told:
                 self._write(growing)
+        for (recording, point), keeper in list(self._keepers.items()):
+            if point is not None and not keeper.open and point not in self._rings.live(recording):
+                del self._keepers[recording, point]
+
+    def limit(self, budget_bytes: int) -> None:
+        """All clips may take so many bytes from now on."""
+        self._budget_bytes = budget_bytes
+        self._keep_budget(None, newest="")
 
     def kept_so_far(self, clip_bytes: Mapping[str, int], now_ns: int) -> None:
         """The writer has kept so many bytes of the open clips; they end where the budget does."""
@@ -125,11 +244,13 @@ class Clips:
             return
         for growing in self._growing.values():
             if growing.opened.window.end_ns > now_ns:
-                self._keeper.cut_short(growing.opened.number, now_ns)
+                growing.keeper.cut_short(growing.opened.number, now_ns)
                 text = f"the clip reached the budget of {self._budget_bytes:,} bytes: its window ends early"
                 growing.warnings.append(text)
                 self._tell("warning", growing.point, text=f"{growing.clip.path}: {text}")
                 self._request(growing)
+
+    # --- what the helpers say ---
 
     def counted(self, point: str, servers: tuple[ServerCounts, ...]) -> None:
         """What became of the connections to each server at a point."""
@@ -145,9 +266,8 @@ class Clips:
         growing = self._growing.get(message["clip"])
         if growing is None:
             return
-        name = message["point"]
-        source = self._source(name)
-        growing.parts[name] = ClipPart(
+        source = self._rings.source(message["point"])
+        growing.parts[message["point"]] = ClipPart(
             point=Point(source["point"], source["node"], source["namespace"]),
             folder=message["folder"],
             segments=tuple(path.name for path in segments_in(growing.clip.path / message["folder"])),
@@ -164,121 +284,212 @@ class Clips:
             return
         if not growing.told:
             growing.told = True
-            self.kept += 1
+            self._kept[growing.recording] += 1
             self._write(growing)
-            manifest = growing.clip.manifest
-            self._tell("clip", growing.point, path=str(growing.clip.path), reason=manifest.reason, state=OPEN)
+            self._tell_clip(growing)
         if ended:
             growing.ended_ns = now_ns
-            if not self._count():
+            if not self._helpers.count():
                 self.all_counted()
+
+    def dropped(self, clip_id: str) -> None:
+        """The writer keeps nothing more of a clip that is to go."""
+        self._dropped.discard(clip_id)
+        try:
+            remove(self._store.folder / clip_id)
+        except ClipError as error:
+            self._tell("warning", None, text=str(error))
+
+    def begun(self, recording: str, point: str) -> None:
+        """The writer has another point of a recording: open clips of it hold that, too."""
+        for growing in self._growing.values():
+            if growing.recording == recording and growing.holds(point) and growing.ended_ns is None:
+                self._request(growing)
+
+    def rested(self, ring: RestingRing) -> None:
+        """A point has ended; what its ring holds stays in the open clips."""
+        for growing in self._growing.values():
+            if growing.recording == ring.owner.recording and growing.holds(ring.owner.id):
+                self._keep_resting(growing, ring)
 
     def request_again(self) -> None:
         """Ask a new writer for what the old one was asked."""
         for growing in self._growing.values():
             if growing.ended_ns is None:
                 self._request(growing)
+        for clip_id in list(self._dropped):
+            self.dropped(clip_id)
 
-    def _of_number(self, number: int) -> _Growing | None:
-        return next((g for g in self._growing.values() if g.opened.number == number), None)
+    # --- inside ---
 
-    def _open(self, number: int, point: str, reason: str, label: str, now_ns: int) -> _Growing | None:
-        opened = next(clip for clip in self._keeper.open if clip.number == number)
-        manifest = Manifest(
-            id="",
-            reason=reason,
-            created_ns=now_ns,
-            window=opened.window,
-            triggers=tuple(opened.triggers),
+    def _keeper(self, recording: str, points: frozenset[str] | None) -> Keeper:
+        settings = self._settings.get(recording)
+        alone = (
+            settings is not None and settings.scope is Scope.POD and points is not None and len(points) == 1
         )
+        key = (recording, next(iter(points)) if alone and points else None)
+        if key not in self._keepers:
+            if settings is None:  # only what was asked for is kept of a recording that is gone
+                return Keeper()
+            self._keepers[key] = Keeper(
+                before_ns=settings.trigger.before_ns,
+                after_ns=settings.trigger.after_ns,
+                rate=self._rates[recording],
+            )
+        return self._keepers[key]
+
+    def _of(self, keeper: Keeper, number: int) -> GrowingClip | None:
+        of_it = (g for g in self._growing.values() if g.keeper is keeper and g.opened.number == number)
+        return next(of_it, None)
+
+    def _make(
+        self,
+        recording: str,
+        points: frozenset[str] | None,
+        opened: OpenClip,
+        clip_id: str,
+        reason: str,
+        now_ns: int,
+    ) -> Clip | None:
+        label = opened.triggers[0].failure_class if opened.triggers else "asked"
+        manifest = _manifest(clip_id, recording, points, opened, reason, now_ns)
         try:
-            clip = self._store.create(manifest, label)
+            return self._store.create(manifest, label)
         except ClipError as error:
-            self._tell("warning", point, text=str(error))
+            self._tell("warning", None, text=str(error))
             return None
-        growing = _Growing(clip, point, opened)
-        self._growing[clip.manifest.id] = growing
-        return growing
 
-    def _request(self, growing: _Growing) -> None:
-        window = growing.opened.window
-        comparisons: Mapping[str, Any] = {
-            point: [(w.start_ns, w.end_ns) for w in windows] for point, windows in growing.comparisons.items()
-        }
-        self._freeze(
-            {
-                "do": "freeze",
-                "clip": growing.clip.manifest.id,
-                "folder": str(growing.clip.path),
-                "window": (window.start_ns, window.end_ns),
-                "comparisons": comparisons,
-            }
-        )
+    def _widen(self, growing: GrowingClip, window: Window, now_ns: int) -> None:
+        before = growing.opened.window
+        if _holds(before, window) or growing.ended_ns is not None:
+            return
+        if growing.keeper.widen(growing.opened.number, window) is None:  # it has just ended
+            again = _opened(growing.keeper, growing.keeper.asked(_both(before, window), now_ns).clip)
+            again.triggers, again.failures = growing.opened.triggers, growing.opened.failures
+            growing.opened = again
+        growing.changed = True
+        self._request(growing)
 
-    def _complete(self, growing: _Growing) -> None:
-        del self._growing[growing.clip.manifest.id]
-        self._write(growing)
-        path = str(growing.clip.path)
-        packets = sum(part.totals.packets for part in growing.parts.values())
-        self._tell("complete", growing.point, path=path, packets=packets)
+    def _go_on_with(self, growing: GrowingClip) -> None:
+        """Take over what a clip holds that another recorder left open."""
+        manifest = growing.clip.manifest
+        growing.clip = replace(growing.clip, manifest=replace(manifest, interrupted=False))
+        growing.opened.triggers.extend(manifest.triggers)
+        growing.opened.failures = len(manifest.triggers)
+        growing.warnings.extend(warning for warning in manifest.warnings if warning != LEFT_OPEN)
+        ids = {ring.path.name: ring.owner.id for ring in self._rings.resting(growing.recording)}
+        ids |= {self._rings.folder(point): point for point in self._rings.live(growing.recording)}
+        for part in manifest.parts:
+            point_id = ids.get(part.folder, part.folder)
+            growing.parts[point_id] = part
+            growing.comparisons[point_id] = list(part.comparisons)
+
+    def _request(self, growing: GrowingClip) -> None:
+        live = [point for point in self._rings.live(growing.recording) if growing.holds(point)]
+        for ring in self._rings.resting(growing.recording):
+            if growing.holds(ring.owner.id) and ring.owner.id not in live:
+                self._keep_resting(growing, ring)
+        self._helpers.freeze(growing.request(live))
+
+    def _keep_resting(self, growing: GrowingClip, ring: RestingRing) -> None:
+        windows = growing.windows_of(ring.owner.id)
+        if all(window.start_ns > ring.last_ns + SECOND_NS for window in windows) or not ring.path.is_dir():
+            return
+        try:
+            part = part_of(ring, growing.clip, windows)
+        except PodcamError as error:
+            text = f"{ring.owner.name} is missing in the clip: {error}"
+            growing.warnings.append(text)
+            self._tell("warning", None, text=f"{growing.clip.path}: {text}")
+            return
+        if part is not None:
+            growing.parts[ring.owner.id] = part
+            growing.changed = True
+
+    def _complete(self, growing: GrowingClip) -> None:
+        del self._growing[growing.id]
+        manifest = self._write(growing)
+        self._tell_complete(replace(growing.clip, manifest=manifest), growing.point)
         if growing.answer is not None:
-            growing.answer({"clip": path})
-        self._keep_budget(growing.point, newest=growing.clip.manifest.id)
+            growing.answer({"clip": str(growing.clip.path)})
+        if not self._growing:
+            self._servers.clear()
+        self._keep_budget(growing.point, newest=growing.id)
 
-    def _write(self, growing: _Growing) -> None:
+    def _write(self, growing: GrowingClip) -> Manifest:
         """Bring the manifest up to date: should the recorder die now, this is what is known of the clip."""
         growing.changed = False
-        opened, ended_ns = growing.opened, growing.ended_ns
-        window = opened.window
-        if ended_ns is not None:
-            window = ended(window, growing.clip.manifest.created_ns, ended_ns)
-        manifest = replace(
-            growing.clip.manifest,
-            window=window,
-            state=OPEN if ended_ns is None else COMPLETE,
-            triggers=tuple(opened.triggers),
-            parts=tuple(
-                replace(
-                    part,
-                    comparisons=tuple(growing.comparisons.get(name, ())),
-                    servers=self._servers.get(name, ()),
-                )
-                for name, part in growing.parts.items()
-            ),
-            warnings=(*growing.warnings, *_unlisted(opened)),
-        )
+        manifest = growing.manifest(self._servers, self._rings.gaps)
         try:
             write_manifest(growing.clip.path, manifest)
         except ClipError as error:
             self._tell("warning", growing.point, text=str(error))
+        return manifest
 
-    def _keep_budget(self, point: str, newest: str) -> None:
+    def _keep_budget(self, point: str | None, newest: str) -> None:
         try:
             for gone in self._store.remove_over(self._budget_bytes, spared=newest):
-                self._tell("warning", point, text=f"the clips reached their budget: {gone.path} was removed")
+                reason = "the clips reached their budget"
+                self._tell("warning", point, text=f"{reason}: {gone.path} was removed")
+                self._tell("removed", None, **_about(gone.path.name, gone), reason=reason)
         except ClipError as error:
             self._tell("warning", point, text=str(error))
 
+    def _tell_clip(self, growing: GrowingClip) -> None:
+        window, triggers = growing.opened.window, growing.opened.triggers
+        self._tell(
+            "clip",
+            growing.point,
+            **_about(growing.id, growing.clip),
+            points=None if growing.points is None else sorted(growing.points),
+            reason=growing.clip.manifest.reason,
+            state=OPEN,
+            window=asdict(window),
+            failure=failure_fields(triggers[0]) if triggers else None,
+            origin=growing.origin.value,
+        )
 
-def ended(window: Window, created_ns: int, now_ns: int) -> Window:
-    """What of a clip's window has passed; all of it if the clock was set back since the clip was made."""
-    return replace(window, end_ns=min(window.end_ns, now_ns)) if now_ns >= created_ns else window
+    def _tell_complete(self, clip: Clip, point: str | None) -> None:
+        packets = sum(part.totals.packets for part in clip.manifest.parts)
+        held = sum(part.totals.bytes for part in clip.manifest.parts)
+        self._tell("complete", point, **_about(clip.path.name, clip), packets=packets, bytes=held)
 
 
-def _unlisted(opened: OpenClip) -> tuple[str, ...]:
-    if opened.failures <= len(opened.triggers):
-        return ()
-    return (f"of {opened.failures:,} failures in its window the first {len(opened.triggers)} are listed",)
+def _about(clip_id: str, clip: Clip) -> dict[str, str | None]:
+    return {"clip": clip_id, "path": str(clip.path), "recording": clip.manifest.recording}
 
 
-def _compare(growing: _Growing, point: str, server: ServerCounts | None) -> None:
-    """Keep the last good connection to the server beside the window, if it lies before that."""
-    if server is None or server.last_good_start_ns is None or server.last_good_end_ns is None:
-        return
-    kept = growing.comparisons.setdefault(point, [])
-    end_ns = min(server.last_good_end_ns, server.last_good_start_ns + _LONGEST_GOOD_NS)
-    good = Window(server.last_good_start_ns - _GOOD_MARGIN_NS, end_ns + _GOOD_MARGIN_NS)
-    inside = growing.opened.window.start_ns <= good.start_ns
-    if inside or len(kept) >= _MOST_COMPARED or any(w.overlaps(good.start_ns, good.end_ns) for w in kept):
-        return
-    kept.append(good)
+def _opened(keeper: Keeper, number: int) -> OpenClip:
+    return next(clip for clip in keeper.open if clip.number == number)
+
+
+def _holds(window: Window, other: Window) -> bool:
+    return window.start_ns <= other.start_ns and other.end_ns <= window.end_ns
+
+
+def _both(window: Window, other: Window) -> Window:
+    return Window(min(window.start_ns, other.start_ns), max(window.end_ns, other.end_ns))
+
+
+def _is_enough(manifest: Manifest, window: Window) -> bool:
+    """Whether nothing is to be done for a clip on disk, of which this window is wanted."""
+    return manifest.state == COMPLETE and not (manifest.interrupted and not _holds(manifest.window, window))
+
+
+def _manifest(
+    clip_id: str,
+    recording: str,
+    points: frozenset[str] | None,
+    opened: OpenClip,
+    reason: str,
+    created_ns: int,
+) -> Manifest:
+    return Manifest(
+        id=clip_id,
+        reason=reason,
+        created_ns=created_ns,
+        window=opened.window,
+        triggers=tuple(opened.triggers),
+        recording=recording or None,
+        points=None if points is None else tuple(sorted(points)),
+    )

@@ -4,6 +4,7 @@ A flood of control packets costs at most half a core, at a lower priority than t
 packet: what the sockets cannot hold meanwhile is dropped there, counted, and told.
 """
 
+import functools
 import os
 import select
 import socket
@@ -11,12 +12,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from itertools import islice
 
 from podcam.capture import ControlRing, dropped, read_answers
 from podcam.model.failure import Failure, ServerCounts
 from podcam.model.point import Endpoint
+from podcam.model.verdict import FailureClass
 from podcam.recorder.channel import Channel, Message, Outbox
 from podcam.recorder.settings import Network
 from podcam.trigger import Detector, FollowedNames, Policy
@@ -51,18 +53,31 @@ class _Concerns:
         return any(address in network for network in self._networks)
 
 
+class _Recording:
+    """What is looked for at the points of one recording."""
+
+    def __init__(self, message: Message) -> None:
+        self.id = str(message["recording"])
+        self.policy = Policy(
+            classes=frozenset(map(FailureClass, message["on"])), exempt_habits=message["exempt_habits"]
+        )
+        networks, names = tuple(map(ip_network, message["networks"])), tuple(message["names"])
+        self.names = FollowedNames(names)
+        self.concerns = _Concerns(networks, self.names, everything=not networks and not names)
+
+
 class _PointDetector:
     """One point: its control socket, the one that hears DNS answers if names are followed, its detector."""
 
     def __init__(
         self,
-        name: str,
+        point_id: str,
         control: socket.socket,
         frames: int,
         answers: socket.socket | None,
         detector: Detector,
     ) -> None:
-        self.name = name
+        self.id = point_id
         self.control = control
         self.answers = answers
         self.detector = detector
@@ -88,6 +103,12 @@ class _PointDetector:
             for time_ns, packet in read_answers(self.answers, _MOST_PACKETS):
                 self.detector.feed(time_ns, packet)
 
+    def close(self) -> None:
+        """Let go of the sockets; the ring's mapping goes with the last reference to this."""
+        self.control.close()
+        if self.answers is not None:
+            self.answers.close()
+
     def found(self, failures: list[Failure]) -> None:
         """Keep these until they can be told."""
         for failure in failures:
@@ -101,7 +122,7 @@ class _PointDetector:
         """Tell of them by a function that returns False when that has to wait."""
         while self._untold:
             some = list(islice(self._untold, _MOST_PER_MESSAGE))
-            if tell({"is": "failures", "point": self.name, "failures": some}) is False:
+            if tell({"is": "failures", "point": self.id, "failures": some}) is False:
                 return
             for _ in some:
                 self._untold.popleft()
@@ -110,15 +131,11 @@ class _PointDetector:
 class Detection:
     """Obeys its supervisor's messages until told to stop, or until the supervisor is gone."""
 
-    def __init__(
-        self, channel: Channel, policy: Policy, networks: tuple[Network, ...], names: tuple[str, ...]
-    ) -> None:
+    def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._outbox = Outbox(channel)
-        self._policy = policy
-        self._names = FollowedNames(names)
-        self._concerns = _Concerns(networks, self._names, everything=not networks and not names)
-        self._points: list[_PointDetector] = []
+        self._recordings: dict[str, _Recording] = {}
+        self._points: dict[str, _PointDetector] = {}
         self._by_descriptor: dict[int, _PointDetector] = {}
         self._epoll = select.epoll()
         self._epoll.register(channel.fileno(), select.EPOLLIN)
@@ -144,10 +161,8 @@ class Detection:
         self._finish()
 
     def _finish(self) -> None:
-        for point in self._points:
-            self._read(point)
-            point.found(point.detector.finish(time.time_ns()))
-            point.tell(self._outbox.put)
+        for point in self._points.values():
+            self._read_to_end(point)
         self._keep_time()
         self._tell_counts()
         self._outbox.finish()
@@ -159,18 +174,26 @@ class Detection:
             return
         message, descriptors = received
         match message["do"]:
+            case "define":
+                self._recordings[message["recording"]] = _Recording(message)
+            case "undefine":
+                self._recordings.pop(message["recording"], None)
             case "add":
                 self._add(message, [socket.socket(fileno=descriptor) for descriptor in descriptors])
+            case "remove":
+                self._remove(message["point"])
             case "learn":
+                recording = self._recordings[message["recording"]]
+                now_ns = time.time_ns()
                 learned = [
-                    self._names.add(name, addresses, time.time_ns())
-                    for name, addresses in message["names"].items()
+                    recording.names.add(name, of_it, now_ns) for name, of_it in message["names"].items()
                 ]
                 if any(learned):
-                    self._tell_addresses(time.time_ns())
+                    self._tell_addresses(recording, now_ns)
             case "forget":
-                if self._names.forget(message["before_ns"]):
-                    self._tell_addresses(time.time_ns())
+                recording = self._recordings[message["recording"]]
+                if recording.names.forget(message["before_ns"]):
+                    self._tell_addresses(recording, time.time_ns())
             case "count":
                 self._tell_counts()
             case "stop":
@@ -180,29 +203,49 @@ class Detection:
 
     def _add(self, message: Message, sockets: list[socket.socket]) -> None:
         control, answers = sockets[0], sockets[1] if len(sockets) > 1 else None
-        detector = Detector(time.time_ns(), self._policy, concerns=self._concerns, on_dns=self._learn)
+        recording = self._recordings[message["recording"]]
+        learn = functools.partial(self._learn, recording)
+        detector = Detector(time.time_ns(), recording.policy, concerns=recording.concerns, on_dns=learn)
         point = _PointDetector(message["point"], control, message["frames"], answers, detector)
-        self._points.append(point)
+        self._points[point.id] = point
         for sock in sockets:
             self._by_descriptor[sock.fileno()] = point
             self._epoll.register(sock.fileno(), select.EPOLLIN)
+
+    def _remove(self, point_id: str) -> None:
+        """The point is no longer recorded: report what it still has to tell."""
+        point = self._points[point_id]
+        self._read_to_end(point)
+        self._keep_time()
+        self._tell_counts_of(point)
+        del self._points[point_id]
+        for sock in (point.control, point.answers):
+            if sock is not None:
+                self._epoll.unregister(sock.fileno())
+                del self._by_descriptor[sock.fileno()]
+        point.close()
 
     def _read(self, point: _PointDetector) -> None:
         point.read()
         self._tick(point)
 
+    def _read_to_end(self, point: _PointDetector) -> None:
+        self._read(point)
+        point.found(point.detector.finish(time.time_ns()))
+        point.tell(self._outbox.put)
+
     def _tick(self, point: _PointDetector) -> None:
         point.found(point.detector.tick(time.time_ns()))
         point.tell(self._outbox.offer)
 
-    def _learn(self, time_ns: int, message: bytes) -> None:
-        if self._names.learn(message, time_ns):
-            self._tell_addresses(time_ns)
+    def _learn(self, recording: _Recording, time_ns: int, message: bytes) -> None:
+        if recording.names.learn(message, time_ns):
+            self._tell_addresses(recording, time_ns)
 
     def _keep_time(self) -> None:
         self._tick_due = time.monotonic() + _TICK_SECONDS
         news = {}
-        for point in self._points:
+        for point in self._points.values():
             lost = dropped(point.control)
             if lost:
                 point.lost += lost
@@ -211,19 +254,25 @@ class Detection:
             unlisted = point.detector.unlisted + point.forgone
             counted = (point.detector.connections, unlisted, point.lost)
             if counted != point.told:
-                news[point.name] = counted
+                news[point.id] = counted
         if news and self._outbox.offer({"is": "status", "points": news}):
-            for point in self._points:
-                point.told = news.get(point.name, point.told)
+            for point in self._points.values():
+                point.told = news.get(point.id, point.told)
 
-    def _tell_addresses(self, learned_ns: int) -> None:
-        self._outbox.put({"is": "addresses", "names": self._names.by_name, "learned_ns": learned_ns})
+    def _tell_addresses(self, recording: _Recording, learned_ns: int) -> None:
+        names = recording.names.by_name
+        self._outbox.put(
+            {"is": "addresses", "recording": recording.id, "names": names, "learned_ns": learned_ns}
+        )
 
     def _tell_counts(self) -> None:
-        for point in self._points:
-            counts = map(asdict, _most_telling(point.detector.counts))
-            self._outbox.put({"is": "counts", "point": point.name, "servers": list(counts)})
+        for point in self._points.values():
+            self._tell_counts_of(point)
         self._outbox.put({"is": "counted"})
+
+    def _tell_counts_of(self, point: _PointDetector) -> None:
+        counts = map(asdict, _most_telling(point.detector.counts))
+        self._outbox.put({"is": "counts", "point": point.id, "servers": list(counts)})
 
 
 def _most_telling(counts: list[ServerCounts]) -> list[ServerCounts]:

@@ -15,9 +15,9 @@ def event(kind: str, point: str | None, fields: Mapping[str, Any]) -> Event:
     return {"event": kind, "time_ns": time.time_ns(), "point": point, **fields}
 
 
-def failure_event(point: str, failure: Failure) -> Event:
-    """A connection failed at a point."""
-    fields = {
+def failure_fields(failure: Failure) -> Event:
+    """A connection that failed, as events tell of it."""
+    return {
         "class": failure.failure_class,
         "client": {"ip": failure.client.ip, "port": failure.client.port},
         "server": {"ip": failure.server.ip, "port": failure.server.port},
@@ -30,4 +30,3 @@ def failure_event(point: str, failure: Failure) -> Event:
         "server_acked": failure.server_acked,
         "text": failure.sentence(),
     }
-    return event("failure", point, fields)

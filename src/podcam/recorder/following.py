@@ -14,9 +14,9 @@ class Following:
 
     Args:
         traffic: the names, and whether the kernel's filters follow them.
-        resolved: the addresses by name, as found before recording began.
+        resolved: the addresses by name, as far as they were found before recording began.
         now_ns: when that was.
-        warn: tells of a point whose filter could not follow.
+        warn: takes the id of a point whose filter could not follow, and why.
     """
 
     def __init__(
@@ -59,12 +59,12 @@ class Following:
             try:
                 if point.follow(hosts, by_address, self._learned_ns):
                     swapped.append(point)
-                self._too_long.discard(point.name)
+                self._too_long.discard(point.id)
             except CaptureError as error:
                 behind.append(point)
-                if point.name not in self._too_long:
-                    self._too_long.add(point.name)
-                    self._warn(point.name, f"{error}: the filter stays as it was")
+                if point.id not in self._too_long:
+                    self._too_long.add(point.id)
+                    self._warn(point.id, f"{error}: the filter stays as it was")
         return swapped, behind
 
 

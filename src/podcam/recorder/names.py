@@ -3,18 +3,26 @@
 Otherwise addresses are learnt from the DNS answers that the recorded programs themselves receive.
 """
 
-import os
+import functools
+import queue
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from podcam.capture import Namespace, open_inside
 from podcam.errors import PodcamError, UsageError
+from podcam.recorder.loop import Loop
 from podcam.recorder.resolver import ResolverConfig, ask
+from podcam.recorder.settings import PointSettings
 
+_OWN_CONFIG = Path("/etc/resolv.conf")
+_NDOTS_OF_CLUSTERS = 5
+"""What Kubernetes sets for pods: names with fewer dots are tried with the search domains first."""
 _NAMED = Path("/run/netns")
 _CONFIGS_OF_NAMED = Path("/etc/netns")
 """ip-netns(8): NAME/resolv.conf is what `ip netns exec NAME` shows as /etc/resolv.conf."""
@@ -74,40 +82,102 @@ def _config_of(namespace: Namespace) -> ResolverConfig | None:
         return None
 
 
-class BackgroundLookup:
-    """Looks names up in a thread; `fileno()` becomes readable when there is an answer."""
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who asks for a name, and so which addresses it has: points with equal ones share an answer."""
 
-    def __init__(self, look_up: Callable[[str], frozenset[str]]) -> None:
-        self._look_up = look_up
-        self._reading, self._writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._answers: dict[str, frozenset[str]] = {}
+    config: ResolverConfig | None = None
+    """Name servers and search domains; None for what the system's own resolver knows."""
+    inside: Namespace | None = None
+    """Where the name servers are reached; None for the recorder's own namespace."""
+
+    def look_up(self, name: str) -> frozenset[str]:
+        """The addresses of the name; none when nobody knows it, or nobody answers."""
+        found: frozenset[str] = frozenset()
+        if self.config is not None:
+            with suppress(PodcamError, ValueError):
+                found = ask(name, self.config, self._open)
+        if found or (self.config is not None and self.inside is None):
+            return found
+        with suppress(UsageError):
+            return frozenset(_by_the_system(name))
+        return found
+
+    def _open(self, make: Callable[[], socket.socket]) -> socket.socket:
+        return make() if self.inside is None else open_inside(self.inside, make)
+
+
+def asker_of(point: PointSettings) -> Asker:
+    """How the programs at a point get the addresses of a name.
+
+    Where their search domains are given, the recorder's own name servers are asked with these: points with
+    equal search domains share one look-up, however many they are.
+    """
+    if point.search:
+        return Asker(_own_config(point.search))
+    config = _config_of(point.namespace)
+    return Asker() if config is None else Asker(config, point.namespace)
+
+
+@functools.lru_cache(maxsize=256)
+def _own_config(search: tuple[str, ...]) -> ResolverConfig:
+    try:
+        own = ResolverConfig.parse(_OWN_CONFIG.read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        own = ResolverConfig(())
+    return replace(own, search=search, ndots=max(own.ndots, _NDOTS_OF_CLUSTERS))
+
+
+class Lookups:
+    """Looks names up in a thread of its own, one after the other, each name once per asker and a while.
+
+    Args:
+        loop: where `found` is called.
+        found: takes a name, who asked for it, and its addresses: none when nobody knows it.
+        good_seconds: how long an answer is good for.
+    """
+
+    def __init__(
+        self, loop: Loop, found: Callable[[str, Asker, frozenset[str]], None], good_seconds: float
+    ) -> None:
+        self._loop = loop
+        self._found = found
+        self._good_seconds = good_seconds
+        self._questions: queue.SimpleQueue[tuple[str, Asker] | None] = queue.SimpleQueue()
+        self._waiting: set[tuple[str, Asker]] = set()
+        self._answers: dict[tuple[str, Asker], tuple[float, frozenset[str]]] = {}
         self._thread: threading.Thread | None = None
 
-    def fileno(self) -> int:
-        """For a selector."""
-        return self._reading
-
-    def start(self, names: tuple[str, ...]) -> None:
-        """Look these names up, unless the last look-up still waits for an answer."""
-        if self._thread is not None and self._thread.is_alive():
+    def ask(self, name: str, asker: Asker) -> None:
+        """Have `found` called with an answer, soon: the last one while it is good, a new one otherwise."""
+        question = (name, asker)
+        answered_seconds, addresses = self._answers.get(question, (float("-inf"), frozenset()))
+        if question in self._waiting:
             return
-        self._thread = threading.Thread(target=self._run, args=(names,), name="resolver", daemon=True)
-        self._thread.start()
-
-    def take(self) -> dict[str, frozenset[str]]:
-        """The answers that came since, by name; one that could not be resolved is left out."""
-        os.read(self._reading, 64)
-        answers, self._answers = self._answers, {}
-        return answers
+        if time.monotonic() - answered_seconds < self._good_seconds:
+            self._loop.call(functools.partial(self._found, name, asker, addresses))
+            return
+        self._waiting.add(question)
+        self._questions.put(question)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="resolver", daemon=True)
+            self._thread.start()
 
     def close(self) -> None:
-        """Let go of the pipe; a look-up under way ends with the process."""
-        os.close(self._reading)
+        """Ask no more; a look-up under way is not waited for."""
+        self._questions.put(None)
 
-    def _run(self, names: tuple[str, ...]) -> None:
-        answers = {}
-        for name in names:
-            with suppress(UsageError):
-                answers[name] = self._look_up(name)
-        self._answers = answers
-        os.write(self._writing, b"\0")
+    def _run(self) -> None:
+        while (question := self._questions.get()) is not None:
+            name, asker = question
+            addresses = asker.look_up(name)
+            self._loop.call(functools.partial(self._answered, name, asker, addresses))
+
+    def _answered(self, name: str, asker: Asker, addresses: frozenset[str]) -> None:
+        now = time.monotonic()
+        old = [key for key, (then, _) in self._answers.items() if now - then > self._good_seconds]
+        for question in old:
+            del self._answers[question]
+        self._waiting.discard((name, asker))
+        self._answers[name, asker] = (now, addresses)
+        self._found(name, asker, addresses)

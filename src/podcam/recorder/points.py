@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from podcam.capture import (
+    DROP_ALL,
     Geometry,
     LinkWatch,
     Namespace,
@@ -19,6 +20,7 @@ from podcam.capture import (
     control_program,
     find_namespace,
     hand_over,
+    list_interfaces,
     open_answers_socket,
     open_control_socket,
     open_ring_socket,
@@ -26,8 +28,9 @@ from podcam.capture import (
     recording_program,
 )
 from podcam.errors import CaptureError, UsageError
+from podcam.model.point import Gap
 from podcam.recorder.channel import Message
-from podcam.recorder.settings import TrafficSettings
+from podcam.recorder.settings import PointSettings, RecordingSettings
 from podcam.recorder.write_budget import CUT_PAYLOAD_BYTES, CUT_SNAPLEN
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -65,18 +68,32 @@ def find_namespaces(specs: Iterable[str]) -> list[Namespace]:
     return list(found.values()) or [own_namespace()]
 
 
+def check_interfaces(namespaces: Iterable[Namespace], names: Iterable[str]) -> None:
+    """Raise UsageError when a namespace lacks one of these interfaces."""
+    wanted = tuple(names)
+    for namespace in namespaces if wanted else ():
+        known = {interface.name for interface in list_interfaces(namespace)}
+        for name in wanted:
+            if name not in known:
+                there = ", ".join(sorted(known)) or "none"
+                raise UsageError(
+                    f"there is no interface {name} in {namespace.name}: there are {there}, and any"
+                )
+
+
 class WatchedPoint:
     """The supervisor's side of a point.
 
     It keeps a copy of the sockets that the writer and the detector read: so it can swap their filters, and
-    the kernel's ring survives the death of the writer.
+    the kernel's ring survives the death of the writer. Interfaces that are chosen may come later.
 
     Args:
-        namespace: where.
-        traffic: which packets.
-        addresses: the hosts that the filter lets pass, if it filters by hosts.
+        settings: where, and under which name.
+        recording: what is recorded.
+        hosts: those that the filter lets pass, if it filters by hosts.
         shape: of the kernel's ring.
         control_frames: how many control packets wait at most to be read by the detector; 0 without one.
+        limit_bytes: what its ring on disk may take.
 
     Raises:
         RightsError, CaptureError, UsageError: the sockets cannot be opened, or the filter is wrong.
@@ -84,32 +101,57 @@ class WatchedPoint:
 
     def __init__(
         self,
-        namespace: Namespace,
-        traffic: TrafficSettings,
+        settings: PointSettings,
+        recording: RecordingSettings,
         hosts: frozenset[Network],
         shape: Geometry,
+        *,
         control_frames: int,
+        limit_bytes: int | None = None,
     ) -> None:
-        self.name = namespace.name
-        self.base = self.shape = shape
+        self.settings = settings
+        self.id = settings.id
+        self.name = settings.name
+        self.recording = settings.recording
+        self.shape = shape
+        self.limit_bytes = recording.ring.limit_bytes if limit_bytes is None else limit_bytes
+        self.segment_bytes = recording.ring.segment_bytes
+        self.detecting = bool(control_frames)
         self.cut = False
         self.resizing: socket.socket | None = None
         """The ring socket that will be closed once the writer has read it to its end."""
-        self._namespace = namespace
-        self._settings = traffic
+        self.gaps: tuple[Gap, ...] = ()
+        """When its ring on disk was not written, as far as it reaches back."""
+        self._resizing_bytes = 0
+        self._namespace = settings.namespace
+        self._settings = recording.traffic
         self._hosts = hosts
         self._learned: tuple[Learned, ...] = ()
-        self.links = LinkWatch(namespace)
-        self._check_interfaces()
+        self.links = LinkWatch(self._namespace)
         wanted = self._traffic()
-        self.ring = open_ring_socket(namespace, shape, recording_program(wanted))
+        try:
+            self.ring = open_ring_socket(self._namespace, shape, recording_program(wanted))
+        except BaseException:
+            self.links.close()
+            raise
+        self.opened_ns = time.time_ns()
+        """When packets began to be recorded."""
         self.control_frames = control_frames
         self.control = self.answers = None
-        if control_frames:
-            program = control_program(self._control_traffic())
-            self.control = open_control_socket(namespace, program, control_frames)
-        if traffic.names:
-            self.answers = open_answers_socket(namespace, answers_program(wanted))
+        try:
+            if control_frames:
+                program = control_program(self._control_traffic())
+                self.control = open_control_socket(self._namespace, program, control_frames)
+            if recording.traffic.names:
+                self.answers = open_answers_socket(self._namespace, answers_program(wanted))
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def kernel_bytes(self) -> int:
+        """What its rings take in the kernel: while one is replaced, both."""
+        return self.shape.ring_bytes + self._resizing_bytes
 
     def filter(self) -> Mapping[str, Any]:
         """What the filter lets pass, for events, segments and clips."""
@@ -134,7 +176,7 @@ class WatchedPoint:
         """What the writer puts into the headers of segments."""
         return {
             "point": self.name,
-            "node": os.uname().nodename,
+            "node": self.settings.node or os.uname().nodename,
             "namespace": self._namespace.path,
             "boot_id": _BOOT_ID.read_text(encoding="ascii").strip(),
             "block_bytes": self.shape.block_bytes,
@@ -210,6 +252,7 @@ class WatchedPoint:
             self._namespace, shape, recording_program(self._traffic()), beside=self.ring
         )
         hand_over(successor)
+        self._resizing_bytes = self.shape.ring_bytes
         self.resizing, self.ring, self.shape = self.ring, successor, shape
         return successor
 
@@ -218,6 +261,11 @@ class WatchedPoint:
         if self.resizing is not None:
             self.resizing.close()
             self.resizing = None
+            self._resizing_bytes = 0
+
+    def silence(self) -> None:
+        """Let no further packet into the ring: it is about to be read to its end."""
+        attach(self.ring, DROP_ALL)
 
     def close(self) -> None:
         """Close all sockets."""
@@ -258,10 +306,3 @@ class WatchedPoint:
         if not names:
             return None
         return tuple(index for index, interface in self.links.interfaces.items() if interface.name in names)
-
-    def _check_interfaces(self) -> None:
-        known = {interface.name for interface in self.links.interfaces.values()}
-        for name in self._settings.interfaces:
-            if name not in known:
-                there = ", ".join(sorted(known)) or "none"
-                raise UsageError(f"there is no interface {name} in {self.name}: there are {there}, and any")

@@ -3,12 +3,17 @@
 import gc
 import os
 import signal
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from podcam.recorder.channel import Channel
+from podcam.recorder.channel import Channel, Message
+from podcam.recorder.loop import Loop
 
+_MOST_DEATHS = 5
+_DEATHS_SECONDS = 60.0
+"""A helper that dies more often within this time is not to be started again."""
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGWINCH)
 
 
@@ -39,6 +44,84 @@ class Child:
         """Let go of the channel and of the process's descriptor."""
         self.channel.close()
         os.close(self.pidfd)
+
+
+class Helper:
+    """A child process that may be started again when it dies.
+
+    Args:
+        name: of the process.
+        main: what it does, given its end of the channel.
+        loop: where it is listened to.
+        says: takes its messages.
+        died: it has ended, though nobody told it to; takes why, and whether it may be started again.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        main: Callable[[Channel], None],
+        loop: Loop,
+        says: Callable[[Message], None],
+        died: Callable[[str, bool], None],
+    ) -> None:
+        self.name = name
+        self.why_failed = ""
+        """What it said last of its own accord."""
+        self._main = main
+        self._loop = loop
+        self._says = says
+        self._died = died
+        self._deaths: list[float] = []
+        self._stopping = False
+        self._child: Child | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether there is one."""
+        return self._child is not None
+
+    def start(self, keep: int) -> None:
+        """Start it; of all open descriptors it keeps `keep` alone."""
+        child = self._child = Child(self.name, self._main, keep)
+        self._loop.listen(child.channel, self._hear)
+        self._loop.listen(child.pidfd, self._ended)
+
+    def send(self, message: Message, descriptors: Sequence[int] = ()) -> bool:
+        """Send it a message; False when it is not there to receive it."""
+        return self._child is not None and self._child.channel.send(message, descriptors)
+
+    def stop(self) -> None:
+        """Tell it to end; it is not missed then."""
+        self._stopping = True
+        self.send({"do": "stop"})
+
+    def _hear(self) -> None:
+        if self._child is None:
+            return
+        received = self._child.channel.receive()
+        if received is None:
+            self._loop.unlisten(self._child.channel)
+        else:
+            self._says(received[0])
+
+    def _ended(self) -> None:
+        child = self._child
+        if child is None:
+            return
+        self._loop.unlisten(child.pidfd)
+        while self._loop.listens(child.channel):
+            self._hear()  # what it still had to say
+        code = child.ended()
+        child.close()
+        self._child = None
+        if self._stopping:
+            return
+        why = self.why_failed or (f"killed by signal {-code}" if code < 0 else f"exit code {code}")
+        self.why_failed = ""
+        now = time.monotonic()
+        self._deaths = [death for death in self._deaths if now - death < _DEATHS_SECONDS] + [now]
+        self._died(why, len(self._deaths) <= _MOST_DEATHS)
 
 
 def _become(name: str, main: Callable[[Channel], None], channel: Channel, keep: int) -> None:

@@ -1,312 +1,418 @@
 """The supervisor: opens the sockets, starts writer and detector, and keeps both doing what was asked.
 
-It answers to the user (events, the control socket, signals), to names that change and disks that are slow,
-and to the death of its helpers. No packet passes through it, so that it may be slow.
+It answers to whoever runs it (events, the control socket), to points and recordings that come and go, to names
+that change and disks that are slow, and to the death of its helpers. No packet passes through it, so that it
+may be slow.
 """
 
 import functools
-import selectors
-import signal
-import socket
+import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import astuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, field
 from typing import Any
 
-from podcam.capture import control_frames_for, geometry_for
+from podcam.capture import Geometry, geometry
 from podcam.clip import ClipStore
 from podcam.errors import PodcamError
 from podcam.model.failure import counts_from_json, failure_from_json
 from podcam.model.point import Window
 from podcam.recorder.channel import Message
-from podcam.recorder.clips import Clips
-from podcam.recorder.command import Command, check_command, in_foreground
+from podcam.recorder.clips import Clips, NameClip
 from podcam.recorder.detection import Detection
-from podcam.recorder.events import Event, event, failure_event
+from podcam.recorder.events import Event, event, failure_fields
 from podcam.recorder.folder import RecorderFolder
 from podcam.recorder.following import Following
-from podcam.recorder.names import BackgroundLookup, resolve
-from podcam.recorder.points import WatchedPoint, find_namespaces
-from podcam.recorder.process import Child
+from podcam.recorder.loop import Loop, Timer
+from podcam.recorder.memory import KernelMemory
+from podcam.recorder.names import Asker, Lookups, asker_of
+from podcam.recorder.points import WatchedPoint
+from podcam.recorder.process import Helper
+from podcam.recorder.recorded import RecordedPoint, RecordedPoints, add_message, oldest_ns
 from podcam.recorder.requests import Answer, Requests
 from podcam.recorder.resting import complete_left_open
-from podcam.recorder.settings import SECOND_NS, RecorderSettings
-from podcam.recorder.tally import Tally
+from podcam.recorder.settings import KeepRequest, PointSettings, RecorderSettings, RecordingSettings
 from podcam.recorder.write_budget import WriteBudget
 from podcam.recorder.writer import Writer
-from podcam.trigger import Keeper, Policy
 
-_START_SECONDS = 30.0
 _STOP_SECONDS = 60.0
 _TIME_SECONDS = 1.0
 _LOOKUP_SECONDS = 300.0
 """A name for which no answer came by for so long is looked up."""
-_MOST_DEATHS = 5
-_DEATHS_SECONDS = 60.0
-"""A helper that dies more often within this time is not started again."""
+_SMALLEST_BLOCK = geometry(0).block_bytes
+
+
+@dataclass(slots=True)
+class _Recording:
+    """What a person asked for, and the addresses of the names in it."""
+
+    settings: RecordingSettings
+    following: Following
+    askers: dict[str, Asker] = field(default_factory=dict)
+    """By point: how its programs get addresses, where names are followed."""
+    heard_seconds: float = field(default_factory=time.monotonic)
+    """When addresses were last told of, or asked for."""
+    unknown: set[str] = field(default_factory=set)
+    """Names that were told to have no address."""
 
 
 class Recorder:
-    """Records until told to stop.
+    """Records points for recordings, both of which come and go while it runs, from the loop's thread.
 
-    `observe` is called with the events of a moment; it may be slow, as packets do not wait for it.
+    What is defined and added before `start` is checked, and its sockets are open, when that is called; so what
+    a person did wrong is told before anything is written.
+
+    Args:
+        settings: where, and what all points share.
+        loop: that somebody runs.
+        observe: takes the events of a moment; it may be slow, as packets do not wait for it.
+        name_clip: makes the ids of new clips; by default they are made of time and class.
     """
 
-    def __init__(self, settings: RecorderSettings, observe: Callable[[Sequence[Event]], None]) -> None:
+    def __init__(
+        self,
+        settings: RecorderSettings,
+        loop: Loop,
+        observe: Callable[[Sequence[Event]], None],
+        *,
+        name_clip: NameClip = lambda _subject: "",
+    ) -> None:
         self._settings = settings
+        self._loop = loop
         self._observe = observe
-        self._interrupted = False
-        self._unheard: OSError | None = None
-        """Why nobody hears of events any more: a broken pipe, a full disk behind a log."""
         self._folder = RecorderFolder(settings.folder)
-        self._selector = selectors.DefaultSelector()
-        self._points: dict[str, WatchedPoint] = {}
-        self._tallies: dict[str, Tally] = {}
-        self._deaths: dict[str, list[float]] = {"writer": [], "detector": []}
-        self._why_failed = ""
-        self._told_to_end = False
+        memory = KernelMemory(settings.kernel_memory_bytes, settings.expected_points)
+        self._points = RecordedPoints(self._folder, memory)
+        self._recordings: dict[str, _Recording] = {}
+        self._lock: int | None = None
         self._stopping = False
-        self._time_due = 0.0
-        self._running: set[str] = set()
-        self._budget = (
-            WriteBudget(settings.write_bytes_per_second) if settings.write_bytes_per_second else None
+        self._timer: Timer | None = None
+        self._requests: Requests | None = None
+        self._writer = Helper(
+            "writer", lambda channel: Writer(channel).run(), loop, self._writer_says, self._writer_died
         )
+        self._detector = Helper(
+            "detector",
+            lambda channel: Detection(channel).run(),
+            loop,
+            self._detector_says,
+            self._detector_died,
+        )
+        self._lookups = Lookups(loop, self._looked_up, _LOOKUP_SECONDS)
+        limit = settings.write_bytes_per_second
+        self._budget = WriteBudget(limit) if limit else None
         self._measured_seconds = time.monotonic()
         self._clips = Clips(
             ClipStore(self._folder.clips),
             settings.clips_bytes,
-            Keeper(before_ns=settings.trigger.before_ns, after_ns=settings.trigger.after_ns),
-            source=lambda point: self._points[point].source(),
-            freeze=self._freeze,
-            count=self._ask_counts,
+            self._points,
+            self,
             tell=self._tell,
+            name=name_clip,
         )
 
-    @property
-    def _detecting(self) -> bool:
-        return bool(self._settings.trigger.on or self._settings.traffic.names)
+    # --- start and stop ---
 
-    def run(self, *, duration_ns: int | None = None, command: Sequence[str] = ()) -> int:
-        """Record until SIGINT, SIGTERM or SIGHUP, for so long, or while the command runs.
-
-        Returns:
-            The command's exit code (128 and the signal's number where one ended it), 0 without a command.
+    def start(self) -> None:
+        """Make the folder, become its only recorder, complete what the last one left, and record.
 
         Raises:
-            PodcamError: recording cannot begin, or cannot go on.
+            PodcamError: another one records here, or nothing can be written here.
         """
-        if command:
-            check_command(command)
-        self._start()
-        try:
-            ends = None if duration_ns is None else time.monotonic() + duration_ns / SECOND_NS
-            code = self._loop(ends, Command(command) if command else None)
-        finally:
-            self._stop()
-        if self._unheard is not None:
-            raise self._unheard
-        return code
-
-    # --- start ---
-
-    def _start(self) -> None:
-        settings = self._settings
-        namespaces = find_namespaces(settings.namespaces)
-        shape = geometry_for(settings.kernel_memory_bytes, len(namespaces))
-        settings.check(shape.block_bytes)
-        frames = control_frames_for(len(namespaces)) if self._detecting else 0
-        look_up = functools.partial(resolve, namespaces=namespaces)
-        self._following = Following(
-            settings.traffic,
-            {name: look_up(name) for name in settings.traffic.names},
-            time.time_ns(),
-            warn=lambda point, text: self._tell("warning", point, text=text),
-        )
-        for namespace in namespaces:
-            point = WatchedPoint(
-                namespace, settings.traffic, self._following.hosts, shape, control_frames=frames
-            )
-            self._points[point.name] = point
-            self._tallies[point.name] = Tally()
         self._folder.create()
         self._lock = self._folder.lock()
         complete_left_open(self._folder, lambda text: self._tell("warning", None, text=text))
-        self._listen_for_signals()
-        self._start_writer(gap=None)
-        if self._detecting:
-            self._start_detector()
-        self._await_points()
-        self._requests = Requests(self._folder.path, self._selector, self._serve)
-        for point in self._points.values():
-            self._selector.register(
-                point.links, selectors.EVENT_READ, functools.partial(self._links_changed, point)
-            )
-            self._tell("started", point.name, **self._started(point))
-            self._tell("filter", point.name, **point.filter())
-        self._lookup = BackgroundLookup(look_up)
-        self._looked_up_seconds = time.monotonic()
-        self._selector.register(self._lookup, selectors.EVENT_READ, self._looked_up)
+        self._points.take_stock()
+        self._requests = Requests(self._folder.path, self._loop, self._serve)
+        self._writer.start(self._lock)
+        self._keep_time()
+        for name in self._recordings:
+            self._define_for_detector(name)
+        for point in self._points.by_id.values():
+            self._begin(point)
 
-    def _started(self, point: WatchedPoint) -> Event:
-        ring = self._settings.ring
-        return {
-            "dir": str(self._folder.path),
-            "ring_limit_bytes": ring.limit_bytes,
-            "kernel_ring_bytes": point.shape.ring_bytes,
-            "block_timeout_ms": point.shape.retire_ms,
-            "on": sorted(self._settings.trigger.on),
-        }
+    def stop(self) -> None:
+        """End the helpers, which takes one block timeout, then complete what is open."""
+        self._stopping = True
+        if self._timer is not None:
+            self._timer.cancel()
+        deadline = time.monotonic() + _STOP_SECONDS
+        for helper in (self._detector, self._writer):
+            helper.stop()
+            while helper.running and time.monotonic() < deadline:
+                self._loop.run_once(0.5)
+        for point in (*self._points.by_id.values(), *self._points.leaving):
+            if point.told:
+                self._tell_stopped(point, point.why or "the recorder was stopped")
+            if self._loop.listens(point.watched.links):
+                self._loop.unlisten(point.watched.links)
+            point.watched.close()
+        self._points.by_id.clear()
+        self._points.leaving.clear()
+        self._lookups.close()
+        if self._requests is not None:
+            self._requests.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
-    def _listen_for_signals(self) -> None:
-        reading, writing = socket.socketpair()
-        writing.setblocking(False)
-        signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
-        self._wakeup = (reading, writing)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if (number, signal.getsignal(number)) != (signal.SIGHUP, signal.SIG_IGN):  # else under nohup(1)
-                signal.signal(number, lambda _number, _frame: None)
-        self._selector.register(reading, selectors.EVENT_READ, self._signalled)
+    # --- recordings ---
 
-    def _start_writer(self, gap: str | None) -> None:
-        self._writer = self._begin("writer", lambda channel: Writer(channel).run(), self._writer_says)
-        for point in self._points.values():
-            message = {
-                "do": "add",
-                "point": point.name,
-                "folder": str(self._folder.ring(point.name)),
-                "limit_bytes": self._settings.ring.limit_bytes,
-                "segment_bytes": self._settings.ring.segment_bytes,
-                "shape": astuple(point.shape),
-                "source": point.source(),
-                "gap": gap,
-            }
-            self._writer.channel.send(message, [point.ring.fileno()])
+    def define(
+        self,
+        recording: str,
+        settings: RecordingSettings,
+        addresses: Mapping[str, Iterable[str]] | None = None,
+    ) -> None:
+        """Begin a recording, or change one; "" is the one that needs no name, which stands as null in events.
 
-    def _start_detector(self) -> None:
-        settings = self._settings
-        policy = Policy(classes=settings.trigger.on, exempt_habits=settings.trigger.exempt_habits)
-        networks, names = settings.traffic.networks, settings.traffic.names
-        self._detector = self._begin(
-            "detector", lambda channel: Detection(channel, policy, networks, names).run(), self._detector_says
-        )
-        self._detector.channel.send({"do": "learn", "names": self._following.names})
-        for point in self._points.values():
-            if point.control is not None:
-                sockets = [point.control] if point.answers is None else [point.control, point.answers]
-                self._detector.channel.send(
-                    {"do": "add", "point": point.name, "frames": point.control_frames},
-                    [sock.fileno() for sock in sockets],
-                )
+        Where its points have to be recorded in another way, they are opened anew: their rings go on, with a gap.
 
-    def _begin(self, name: str, main: Callable[[Any], None], says: Callable[[Message], None]) -> Child:
-        child = Child(name, main, keep=self._lock)
-        self._running.add(name)
-        self._selector.register(
-            child.channel, selectors.EVENT_READ, functools.partial(self._hear, child, says)
-        )
-        self._selector.register(child.pidfd, selectors.EVENT_READ, functools.partial(self._died, child))
-        return child
+        Args:
+            recording: its id.
+            settings: what is recorded.
+            addresses: of its names, as far as they are known; the others' are looked up meanwhile.
 
-    def _await_points(self) -> None:
-        """Until the writer has opened every ring."""
-        deadline = time.monotonic() + _START_SECONDS
-        while not all(tally.recording for tally in self._tallies.values()):
-            if time.monotonic() > deadline:
-                raise PodcamError("the writer did not start in time: is the machine or its disk overloaded?")
-            self._handle_events(0.5)
-
-    # --- the loop ---
-
-    def _loop(self, ends: float | None, command: Command | None) -> int:
-        if command is not None:
-            self._selector.register(
-                command.pidfd, selectors.EVENT_READ, functools.partial(self._command_ended, command)
-            )
-        while command is None or command.code is None:
-            now = time.monotonic()
-            if self._told_to_end or (ends is not None and now >= ends):
-                if command is None:
-                    return 0
-                if not self._interrupted:
-                    command.end()  # and record how it ends, however long that takes
-                self._told_to_end, ends = False, None
-            self._handle_events(_TIME_SECONDS if ends is None else min(_TIME_SECONDS, ends - now))
-            self._keep_time()
-        return command.code
-
-    def _command_ended(self, command: Command) -> None:
-        self._selector.unregister(command.pidfd)
-        command.ended()
-
-    def _handle_events(self, timeout_seconds: float) -> None:
-        for key, _events in self._selector.select(timeout_seconds):
-            if key in self._selector.get_map().values():  # not if the one before has closed it
-                key.data()
-
-    def _keep_time(self) -> None:
-        now = time.monotonic()
-        if now < self._time_due:
+        Raises:
+            UsageError: the settings are wrong; nothing has changed.
+        """
+        settings.check(_SMALLEST_BLOCK)
+        known = self._recordings.get(recording)
+        if known is not None and known.settings == settings:
             return
-        self._time_due = now + _TIME_SECONDS
-        self._clips.keep_time(time.time_ns())
-        names = self._settings.traffic.names
-        if names and now - self._looked_up_seconds > _LOOKUP_SECONDS:
-            self._looked_up_seconds = now
-            self._lookup.start(names)
+        self._clips.define(recording, settings)
+        if known is not None and known.settings.records_like(settings):
+            known.settings = settings
+            return
+        resolved = {name: tuple(found) for name, found in (addresses or {}).items()}
+        if known is not None:
+            before = known.following.names.items()
+            resolved = {n: found for n, found in before if n in settings.traffic.names} | resolved
+        following = Following(settings.traffic, resolved, time.time_ns(), warn=self._warn)
+        points = self._points.of(recording)
+        for point in points:
+            self._end(point.id, "its recording was changed", "the recording was changed")
+        self._recordings[recording] = _Recording(settings, following)
+        self._define_for_detector(recording)
+        for point in points:
+            try:
+                self.add(point.watched.settings)
+            except PodcamError as error:
+                self._tell("warning", point.id, text=f"{point.watched.name} is no longer recorded: {error}")
 
-    def _signalled(self) -> None:
-        numbers = self._wakeup[0].recv(64)
-        # A terminal's Ctrl-C reaches a recorded command by itself; said twice, it is to end the hard way.
-        by_terminal = set(numbers) == {signal.SIGINT} and in_foreground()
-        self._interrupted = by_terminal and not self._interrupted
-        self._told_to_end = True
+    def forget(self, recording: str) -> None:
+        """End a recording and all of its points; clips that are open go on until their windows end."""
+        if self._recordings.pop(recording, None) is None:
+            return
+        for point in self._points.of(recording):
+            self._end(point.id, "its recording was ended")
+        self._clips.forget(recording)
+        self._detector.send({"do": "undefine", "recording": recording})
+
+    # --- points ---
+
+    def add(self, point: PointSettings, *, limit_bytes: int | None = None) -> None:
+        """Record a point. Its sockets are open when this returns; `started` follows once it is written.
+
+        `limit_bytes` is what its ring may take on disk, if that is not what the recording says.
+
+        Raises:
+            PodcamError: its recording is not defined, or it is recorded already.
+            RightsError, CaptureError, UsageError: its sockets cannot be opened, or the filter is wrong.
+        """
+        recording = self._recordings.get(point.recording)
+        if recording is None:
+            raise PodcamError(f"{point.name} is to be recorded for {point.recording}, which is not defined")
+        if point.id in self._points.by_id:
+            raise PodcamError(f"{point.id} is recorded already")
+        settings = recording.settings
+        memory = self._points.memory
+        watched = WatchedPoint(
+            point,
+            settings,
+            recording.following.hosts,
+            self._points.first_shape(settings.ring.segment_bytes),
+            control_frames=memory.control_frames(len(self._points.by_id) + 1) if settings.detecting else 0,
+            limit_bytes=limit_bytes,
+        )
+        recorded = self._points.by_id[point.id] = RecordedPoint(watched)
+        self._loop.listen(watched.links, functools.partial(self._links_changed, watched))
+        if self._lock is not None:
+            self._begin(recorded)
+            self._relieve()
+        if settings.traffic.names:
+            recording.askers[point.id] = asker_of(point)
+            for name in settings.traffic.names:
+                if not recording.following.names.get(name):
+                    self._lookups.ask(name, recording.askers[point.id])
+
+    def end(self, point_id: str, why: str) -> None:
+        """Record a point no longer; nothing where it is not recorded.
+
+        Its last packets are written, its parts of open clips completed, and its ring stays on disk; then
+        `stopped` is told, with `why`.
+        """
+        if point_id in self._points.by_id:
+            self._end(point_id, why)
+
+    def limit(self, point_id: str, limit_bytes: int) -> None:
+        """The ring of a point may take so many bytes from now on; what is too much goes at once."""
+        point = self._points.by_id.get(point_id)
+        if point is not None:
+            point.watched.limit_bytes = limit_bytes
+            self._writer.send({"do": "limit", "point": point_id, "limit_bytes": limit_bytes})
+
+    def totals(self) -> Mapping[str, Mapping[str, int | None]]:
+        """What was counted at each live point since it was added, as `status` events tell it."""
+        return {point.id: self._totals(point) for point in self._points.by_id.values()}
+
+    # --- clips ---
+
+    def keep(self, request: KeepRequest) -> None:
+        """Keep a clip that somebody else has made, of live points and of the rings of those that ended.
+
+        Ends in a `complete` event, with 0 packets where no ring reaches into the window. A clip that is open
+        already is widened; of one that is complete only that is told.
+
+        Raises:
+            ClipError: it cannot be made.
+        """
+        self._clips.keep(request, time.time_ns())
+
+    def drop(self, clip_id: str) -> None:
+        """Remove a clip, open or not.
+
+        Raises:
+            ClipError: it cannot be removed.
+        """
+        self._clips.drop(clip_id)
+
+    def limit_clips(self, limit_bytes: int) -> None:
+        """All clips may take so many bytes from now on; the oldest that are too much go, told as `removed`."""
+        self._clips.limit(limit_bytes)
+
+    def freeze(self, request: Message) -> None:
+        """For clips: have the writer keep segments."""
+        self._writer.send(request)
+
+    def count(self) -> bool:
+        """For clips: ask the detector what became of the connections to each server; whether it is there."""
+        return not self._stopping and self._detector.send({"do": "count"})
+
+    # --- beginning and ending a point ---
+
+    def _begin(self, point: RecordedPoint) -> None:
+        gap = self._points.begin(point.watched, self._folder.last_alive_ns)
+        self._hand_to_writer(point, gap)
+        self._hand_to_detector(point)
+
+    def _hand_to_writer(self, point: RecordedPoint, gap: Message | None) -> None:
+        message = add_message(point.watched, self._folder.ring(point.id), gap)
+        self._writer.send(message, [point.watched.ring.fileno()])
+
+    def _hand_to_detector(self, point: RecordedPoint) -> None:
+        watched = point.watched
+        if watched.control is None:
+            return
+        sockets = [watched.control] if watched.answers is None else [watched.control, watched.answers]
+        message = {
+            "do": "add",
+            "point": watched.id,
+            "recording": watched.recording,
+            "frames": watched.control_frames,
+        }
+        self._detector.send(message, [sock.fileno() for sock in sockets])
+
+    def _define_for_detector(self, name: str) -> None:
+        recording = self._recordings[name]
+        settings = recording.settings
+        if self._lock is None or not settings.detecting:
+            return
+        if not self._detector.running:
+            self._detector.start(self._lock)
+        self._detector.send(
+            {
+                "do": "define",
+                "recording": name,
+                "on": sorted(settings.trigger.on),
+                "exempt_habits": settings.trigger.exempt_habits,
+                "networks": list(map(str, settings.traffic.networks)),
+                "names": list(settings.traffic.names),
+            }
+        )
+        self._learn(name, recording.following.names)
+
+    def _learn(self, recording: str, names: Mapping[str, Iterable[str]]) -> None:
+        known = {name: sorted(addresses) for name, addresses in names.items()}
+        self._detector.send({"do": "learn", "recording": recording, "names": known})
+
+    def _end(self, point_id: str, why: str, reason: str = "the point was not recorded") -> None:
+        point = self._points.end(point_id, why, reason)
+        self._loop.unlisten(point.watched.links)
+        if self._budget is not None:
+            self._budget.cut.discard(point_id)
+        if point.watched.recording in self._recordings:
+            self._recordings[point.watched.recording].askers.pop(point_id, None)
+        if self._lock is None:
+            self._points.leaving.remove(point)
+            point.watched.close()
+            return
+        self._writer.send({"do": "remove", "point": point_id})
+        if point.watched.control is not None:
+            self._detector.send({"do": "remove", "point": point_id})
+
+    def _left(self, message: Message) -> None:
+        point, ring = self._points.left(message["point"])
+        point.tally.wrote(message["counts"])
+        if ring is not None:
+            self._clips.rested(ring)
+        point.watched.close()
+        self._tell_stopped(point, point.why)
+        self._relieve()
+
+    def _refused(self, message: Message) -> None:
+        """The writer cannot open the ring of a point, which is given up."""
+        point = self._points.find(message["point"])
+        if point is None:
+            return
+        if self._loop.listens(point.watched.links):
+            self._loop.unlisten(point.watched.links)
+        if self._points.by_id.get(point.id) is point:
+            del self._points.by_id[point.id]
+        else:
+            self._points.leaving.remove(point)
+        if point.watched.control is not None:
+            self._detector.send({"do": "remove", "point": point.id})
+        point.watched.close()
+        self._tell_stopped(point, message["why"], exit_code=message["code"])
 
     # --- helpers that talk, and helpers that die ---
 
-    def _hear(self, child: Child, says: Callable[[Message], None]) -> None:
-        received = child.channel.receive()
-        if received is None:
-            self._selector.unregister(child.channel)
-        else:
-            says(received[0])
-
-    def _died(self, child: Child) -> None:
-        """A helper ended: while recording, it is started again; its sockets have kept what came meanwhile."""
-        self._selector.unregister(child.pidfd)
-        while child.channel in self._selector.get_map():
-            self._selector.get_key(child.channel).data()
-        code = child.ended()
-        child.close()
-        self._running.discard(child.name)
-        if self._stopping:
-            return
-        why = self._why_failed or (f"killed by signal {-code}" if code < 0 else f"exit code {code}")
-        self._why_failed = ""
-        now = time.monotonic()
-        deaths = [death for death in self._deaths[child.name] if now - death < _DEATHS_SECONDS] + [now]
-        self._deaths[child.name] = deaths
-        again = len(deaths) <= _MOST_DEATHS
-        if child.name == "writer":
-            if not again:
-                raise PodcamError(f"the writer ended again and again ({why}): recording cannot go on")
-            self._replace_writer(why)
-        else:
-            self._replace_detector(why, again=again)
-
-    def _replace_writer(self, why: str) -> None:
+    def _writer_died(self, why: str, again: bool) -> None:
+        """The writer ended: it is started again; the sockets have kept what came meanwhile."""
+        if not again:
+            raise PodcamError(f"the writer ended again and again ({why}): recording cannot go on")
         self._tell("warning", None, text=f"the writer ended ({why}) and was started again")
-        for point in self._points.values():
-            point.resized()
-            self._tallies[point.name].begin_writing_anew()
-        self._start_writer(gap=f"the writer ended: {why}")
+        assert self._lock is not None
+        self._writer.start(self._lock)
+        gap = {"reason": f"the writer ended: {why}"}
+        for point in (*self._points.leaving, *self._points.by_id.values()):
+            point.watched.resized()
+            point.tally.begin_writing_anew()
+            self._hand_to_writer(point, gap)
+            if point in self._points.leaving:
+                self._writer.send({"do": "remove", "point": point.id})
         self._clips.request_again()
 
-    def _replace_detector(self, why: str, *, again: bool) -> None:
-        for tally in self._tallies.values():
-            tally.begin_detecting_anew()
+    def _detector_died(self, why: str, again: bool) -> None:
+        for point in self._points.by_id.values():
+            point.tally.begin_detecting_anew()
         if again:
             self._tell("warning", None, text=f"the detector ended ({why}) and was started again")
-            self._start_detector()
+            for name in self._recordings:
+                self._define_for_detector(name)
+            for point in self._points.by_id.values():
+                self._hand_to_detector(point)
         else:
             text = f"the detector ended again and again ({why}): recording goes on, but failures are not seen"
             self._tell("warning", None, text=text)
@@ -315,26 +421,28 @@ class Recorder:
     def _writer_says(self, message: Message) -> None:
         match message["is"]:
             case "added":
-                self._tallies[message["point"]].recording = True
+                self._added(message["point"])
             case "refused":
-                error = PodcamError(message["why"])
-                error.exit_code = message["code"]
-                raise error
+                self._refused(message)
+            case "removed":
+                self._left(message)
             case "status":
                 self._take_status(message["points"])
                 self._clips.kept_so_far(message["clips"], time.time_ns())
             case "filling" | "quiet" as wish:
-                self._resize(self._points[message["point"]], grow=wish == "filling")
+                self._resize(message["point"], grow=wish == "filling")
             case "replaced":
-                self._points[message["point"]].resized()
+                self._replaced(message["point"])
             case "part":
                 self._clips.part(message)
             case "frozen":
                 self._clips.frozen(message["clip"], time.time_ns(), ended=message["ended"])
+            case "dropped":
+                self._clips.dropped(message["clip"])
             case "warning":
                 self._tell("warning", message["point"], text=message["text"])
             case "failed":
-                self._why_failed = message["why"]
+                self._writer.why_failed = message["why"]
             case unknown:
                 raise ValueError(f"a message that the supervisor does not know: {unknown}")
 
@@ -343,44 +451,82 @@ class Recorder:
             case "failures":
                 self._failed(message["point"], message["failures"])
             case "status":
-                for point, values in message["points"].items():
-                    self._tallies[point].detected(values)
+                for point_id, values in message["points"].items():
+                    point = self._points.find(point_id)
+                    if point is not None:
+                        point.tally.detected(values)
             case "counts":
                 servers = tuple(map(counts_from_json, message["servers"]))
                 self._clips.counted(message["point"], servers)
             case "counted":
                 self._clips.all_counted()
             case "addresses":
-                self._names_moved(message["names"], message["learned_ns"])
+                self._names_moved(message["recording"], message["names"], message["learned_ns"])
             case unknown:
                 raise ValueError(f"a message that the supervisor does not know: {unknown}")
 
+    def _added(self, point_id: str) -> None:
+        point = self._points.by_id.get(point_id)
+        if point is None:
+            return
+        point.tally.recording = True
+        if not point.told:
+            point.told = True
+            self._tell("started", point_id, **self._started(point.watched))
+            self._tell("filter", point_id, **point.watched.filter())
+        self._clips.begun(point.watched.recording, point_id)
+
     # --- what is told ---
 
-    def _show(self, events: Sequence[Event]) -> None:
-        """Hand events to the user; where that fails, end as if told to, with every clip completed."""
-        if self._unheard is not None:
-            return
-        try:
-            self._observe(events)
-        except OSError as error:
-            self._unheard = error
-            self._told_to_end = True
+    def _tell(self, kind: str, point_id: str | None, **fields: Any) -> None:
+        """Tell whoever observes: `point` is the name of a point, `id` its id."""
+        known: Event = {"id": point_id, "recording": None}
+        if point_id is not None:
+            known["recording"] = self._points.recording_of(point_id) or None
+        name = None if point_id is None else self._points.name_of(point_id)
+        self._observe([event(kind, name, known | fields)])
 
-    def _tell(self, kind: str, point: str | None, **fields: Any) -> None:
-        self._show([event(kind, point, fields)])
+    def _warn(self, point_id: str | None, text: str) -> None:
+        self._tell("warning", point_id, text=text)
+
+    def _started(self, point: WatchedPoint) -> Event:
+        trigger = self._recordings[point.recording].settings.trigger
+        return {
+            "dir": str(self._folder.path),
+            "ring_limit_bytes": point.limit_bytes,
+            "kernel_ring_bytes": point.shape.ring_bytes,
+            "block_timeout_ms": point.shape.retire_ms,
+            "on": sorted(trigger.on),
+        }
+
+    def _tell_stopped(self, point: RecordedPoint, why: str, **fields: Any) -> None:
+        known = {"id": point.id, "recording": point.watched.recording or None, "why": why}
+        self._observe([event("stopped", point.watched.name, known | self._totals(point) | fields)])
 
     def _take_status(self, points: dict[str, list[Any]]) -> None:
-        written = {name: self._tallies[name].wrote(values) for name, values in points.items()}
-        if not self._stopping:
-            recorded = [name for name, tally in self._tallies.items() if tally.recording]
-            self._show([event("status", name, self._totals(name)) for name in recorded])
-            self._keep_write_budget({name: written.get(name, 0) for name in recorded})
+        written: dict[str, int] = {}
+        for point_id, values in points.items():
+            point = self._points.by_id.get(point_id)
+            if point is not None and point.tally.recording:
+                written[point_id] = point.tally.wrote(values)
+        if self._stopping:
+            return
+        recorded = [point for point in self._points.by_id.values() if point.tally.recording]
+        self._observe([self._status(point) for point in recorded])
+        self._keep_write_budget({point.id: written.get(point.id, 0) for point in recorded})
 
-    def _totals(self, name: str) -> Event:
-        return self._tallies[name].totals(detecting=self._detecting) | {"clips": self._clips.kept}
+    def _status(self, point: RecordedPoint) -> Event:
+        known = {"id": point.id, "recording": point.watched.recording or None}
+        return event("status", point.watched.name, known | self._totals(point))
 
-    def _failed(self, point: str, found: Sequence[Message]) -> None:
+    def _totals(self, point: RecordedPoint) -> dict[str, int | None]:
+        detecting = point.watched.detecting
+        return point.tally.totals(detecting=detecting) | self._clips.counts(point.watched.recording)
+
+    def _failed(self, point_id: str, found: Sequence[Message]) -> None:
+        recording = self._points.recording_of(point_id)
+        if recording is None:
+            return
         failures = [
             (
                 failure_from_json(message["failure"]),
@@ -388,31 +534,42 @@ class Recorder:
             )
             for message in found
         ]
-        self._tallies[point].failed(len(failures))
-        self._show([failure_event(point, failure) for failure, _ in failures])
-        self._clips.failed(point, failures, time.time_ns())
-
-    # --- clips ---
-
-    def _freeze(self, request: Message) -> None:
-        self._writer.channel.send(request)
-
-    def _ask_counts(self) -> bool:
-        """Whether the detector is there to tell what became of the connections to each server."""
-        if "detector" not in self._running or self._stopping:
-            return False
-        return self._detector.channel.send({"do": "count"})
+        point = self._points.find(point_id)
+        if point is not None:
+            point.tally.failed(len(failures))
+        name = self._points.name_of(point_id)
+        known = {"id": point_id, "recording": recording or None}
+        self._observe([event("failure", name, known | failure_fields(failure)) for failure, _ in failures])
+        self._clips.failed(recording, point_id, failures, time.time_ns())
 
     def _serve(self, request: Message, answer: Answer) -> None:
         match request:
             case {"verb": "clip", "last_ns": int(last_ns), "reason": str(reason)}:
+                recording = request.get("recording") or next(iter(self._recordings), None)
+                if recording not in self._recordings or (
+                    "recording" not in request and len(self._recordings) > 1
+                ):
+                    answer({"error": f"which recording? There are: {', '.join(sorted(self._recordings))}"})
+                    return
                 now_ns = time.time_ns()
-                point = next(iter(self._points))
-                self._clips.asked(point, Window(now_ns - last_ns, now_ns), reason, now_ns, answer)
+                self._clips.asked(recording, Window(now_ns - last_ns, now_ns), reason, now_ns, answer)
             case _:
                 answer({"error": "the recorder does not know this request: is it of another version?"})
 
     # --- what changes while recording ---
+
+    def _keep_time(self) -> None:
+        self._timer = self._loop.later(_TIME_SECONDS, self._keep_time)
+        if self._lock is not None:
+            self._folder.note_alive(self._lock)
+        self._clips.keep_time(time.time_ns())
+        now = time.monotonic()
+        for recording in self._recordings.values():
+            if now - recording.heard_seconds > _LOOKUP_SECONDS:
+                recording.heard_seconds = now
+                for asker in set(recording.askers.values()):
+                    for name in recording.settings.traffic.names:
+                        self._lookups.ask(name, asker)
 
     def _links_changed(self, point: WatchedPoint) -> None:
         try:
@@ -425,34 +582,45 @@ class Recorder:
 
     def _filter_stays(self, point: WatchedPoint, why: PodcamError) -> None:
         """One point that cannot be filtered anew, or is gone, is no reason to stop recording the others."""
-        self._tell("warning", point.name, text=f"{why}: the filter stays as it was")
+        self._tell("warning", point.id, text=f"{why}: the filter stays as it was")
 
     def _note_source(self, point: WatchedPoint) -> None:
-        self._writer.channel.send(
-            {"do": "source", "point": point.name, "source": point.source(), "cut": point.cut}
-        )
-        self._tell("filter", point.name, **point.filter())
+        self._writer.send({"do": "source", "point": point.id, "source": point.source(), "cut": point.cut})
+        self._tell("filter", point.id, **point.filter())
 
-    def _resize(self, point: WatchedPoint, *, grow: bool) -> None:
-        shape = point.shape.doubled() if grow else point.base
-        if shape is None or shape == point.shape or point.resizing is not None:
+    def _resize(self, point_id: str, *, grow: bool) -> None:
+        recorded = self._points.by_id.get(point_id)
+        if recorded is None or recorded.watched.resizing is not None:
             return
-        if grow and self._kernel_bytes() + shape.ring_bytes > self._settings.kernel_memory_bytes:
-            return
-        if 2 * shape.block_bytes > self._settings.ring.segment_bytes:  # the blocks of larger rings are larger
-            return
+        point, memory = recorded.watched, self._points.memory
+        if grow:
+            shape = memory.grown(point.shape, self._points.kernel_bytes, point.segment_bytes)
+        else:
+            shape = memory.shrunk(point.shape, len(self._points.by_id))
+        if shape is not None:
+            self._replace_ring(point, shape)
+
+    def _relieve(self) -> None:
+        found = self._points.relief()
+        if found is not None:
+            self._replace_ring(*found)
+
+    def _replace_ring(self, point: WatchedPoint, shape: Geometry) -> None:
         try:
             successor = point.open_successor(shape)
         except PodcamError as error:
-            self._tell("warning", point.name, text=str(error))
+            self._tell("warning", point.id, text=str(error))
             return
-        self._writer.channel.send(
-            {"do": "replace", "point": point.name, "shape": astuple(shape)}, [successor.fileno()]
+        self._writer.send(
+            {"do": "replace", "point": point.id, "shape": astuple(shape), "source": point.source()},
+            [successor.fileno()],
         )
 
-    def _kernel_bytes(self) -> int:
-        """What the kernel's rings take, without those that are being replaced and go in a moment."""
-        return sum(point.shape.ring_bytes for point in self._points.values())
+    def _replaced(self, point_id: str) -> None:
+        point = self._points.find(point_id)
+        if point is not None:
+            point.watched.resized()
+        self._relieve()
 
     def _keep_write_budget(self, written: dict[str, int]) -> None:
         now = time.monotonic()
@@ -460,61 +628,49 @@ class Recorder:
         if self._budget is None or seconds <= 0:
             return
         cut, restored = self._budget.measured(written, seconds, time.monotonic_ns())
-        for name in cut | restored:
-            point = self._points[name]
+        for point_id in cut | restored:
+            if point_id not in self._points.by_id:
+                continue
+            point = self._points.by_id[point_id].watched
             try:
-                point.cut_payload(cut=name in cut)
+                point.cut_payload(cut=point_id in cut)
             except PodcamError as error:
                 self._filter_stays(point, error)
             self._note_source(point)
         if cut:
-            self._tell(
-                "warning",
-                None,
-                text=f"over the write budget: only headers are kept of {', '.join(sorted(cut))}",
-            )
+            names = ", ".join(sorted(map(self._points.name_of, cut)))
+            self._tell("warning", None, text=f"over the write budget: only headers are kept of {names}")
         if restored:
-            self._tell(
-                "warning",
-                None,
-                text=f"within the write budget again: whole packets of {', '.join(sorted(restored))}",
-            )
+            names = ", ".join(sorted(map(self._points.name_of, restored)))
+            self._tell("warning", None, text=f"within the write budget again: whole packets of {names}")
 
-    def _looked_up(self) -> None:
-        found = self._lookup.take()
-        if found and "detector" in self._running:
-            names = {name: sorted(addresses) for name, addresses in found.items()}
-            self._detector.channel.send({"do": "learn", "names": names})
+    # --- names ---
 
-    def _names_moved(self, names: dict[str, list[str]], learned_ns: int) -> None:
-        self._looked_up_seconds = time.monotonic()
-        swapped, behind = self._following.moved(names, learned_ns, self._points.values())
+    def _looked_up(self, name: str, asker: Asker, addresses: frozenset[str]) -> None:
+        for recording_id, recording in self._recordings.items():
+            if name not in recording.settings.traffic.names or asker not in recording.askers.values():
+                continue
+            if addresses:
+                self._learn(recording_id, {name: addresses})
+            elif not recording.following.names.get(name) and name not in recording.unknown:
+                recording.unknown.add(name)
+                text = f"{name} has no address: nothing is taken for its packets until a DNS answer names one"
+                self._observe([event("warning", None, {"id": None, "recording": recording_id, "text": text})])
+
+    def _names_moved(self, recording_id: str, names: dict[str, list[str]], learned_ns: int) -> None:
+        recording = self._recordings.get(recording_id)
+        if recording is None:
+            return
+        recording.heard_seconds = time.monotonic()
+        points = [point.watched for point in self._points.of(recording_id)]
+        swapped, behind = recording.following.moved(names, learned_ns, points)
         for point in swapped:
             self._note_source(point)
         if behind:
-            self._forget_addresses()
+            self._forget_addresses(recording_id)
 
-    def _forget_addresses(self) -> None:
+    def _forget_addresses(self, recording: str) -> None:
         """Let the detector drop the addresses whose packets no ring holds any more."""
-        oldest = [tally.oldest_ns for tally in self._tallies.values() if tally.oldest_ns is not None]
-        if oldest and "detector" in self._running:
-            self._detector.channel.send({"do": "forget", "before_ns": min(oldest)})
-
-    # --- stop ---
-
-    def _stop(self) -> None:
-        """End the helpers, which takes one block timeout, then complete what is open."""
-        self._stopping = True
-        deadline = time.monotonic() + _STOP_SECONDS
-        for name in ("detector", "writer"):
-            if name in self._running:
-                child = self._detector if name == "detector" else self._writer
-                child.channel.send({"do": "stop"})
-            while name in self._running and time.monotonic() < deadline:
-                self._handle_events(0.5)
-        for point in self._points.values():
-            if self._tallies[point.name].recording:
-                self._tell("stopped", point.name, **self._totals(point.name))
-            point.close()
-        if hasattr(self, "_requests"):
-            self._requests.close()
+        before_ns = oldest_ns(self._points.of(recording))
+        if before_ns is not None:
+            self._detector.send({"do": "forget", "recording": recording, "before_ns": before_ns})

@@ -48,14 +48,15 @@ _SYNC_SECONDS = 10.0
 """What a power cut can cost at most, the time that the disk needs aside."""
 _STATUS_SECONDS = 1.0
 _SLACK_SECONDS = 0.02
-"""How much later than its timeout a block may be handed over."""
+"""How much later than its timeout a block may be handed over, or a packet that is under way be written into one
+after the filter was closed."""
 
 
 class _PointWriter:
     """One point: its kernel ring, its ring on disk, and what was counted since the start."""
 
-    def __init__(self, name: str, sock: socket.socket, shape: Geometry, ring: Ring) -> None:
-        self.name = name
+    def __init__(self, point_id: str, sock: socket.socket, shape: Geometry, ring: Ring) -> None:
+        self.id = point_id
         self.ring = ring
         self.flags = 0
         self.bytes = 0
@@ -101,16 +102,20 @@ class _PointWriter:
     def replace(self, sock: socket.socket, shape: Geometry) -> None:
         """Go on with another ring, to which all packets are already given; keep all that the old one got."""
         successor = MappedRing(sock, shape)
+        self.drain_to_the_end()
+        self.close_kernel_ring()
+        self._socket, self._kernel = sock, successor
+        self.filling = False
+        self.busy_seconds = time.monotonic()
+
+    def drain_to_the_end(self) -> None:
+        """Write all that the kernel's ring has, the block that is not full included: no more comes to it."""
         while self.drain():
             pass
         rest = self._kernel.rest()
         if rest is not None:
             self.bytes += len(rest)
             self.ring.append([rest], now_ns=time.time_ns(), flags=self.flags)
-        self.close_kernel_ring()
-        self._socket, self._kernel = sock, successor
-        self.filling = False
-        self.busy_seconds = time.monotonic()
 
     def close_kernel_ring(self) -> None:
         self._kernel.close()
@@ -133,6 +138,8 @@ class _OpenClip:
     windows: dict[str, tuple[Window, ...]] = field(default_factory=dict)
     """By point: the clip's window, and what is kept beside it to compare with."""
     begun: bool = False
+    left_bytes: int = 0
+    """What it holds of points that have left."""
 
 
 class _Syncer:
@@ -172,6 +179,8 @@ class Writer:
         self._channel = channel
         self._outbox = Outbox(channel)
         self._points: dict[str, _PointWriter] = {}
+        self._leaving: dict[str, float] = {}
+        """Points to be closed, by when, on the monotonic clock."""
         self._by_descriptor: dict[int, _PointWriter] = {}
         self._clips: dict[str, _OpenClip] = {}
         self._news: set[str] = set()
@@ -199,7 +208,14 @@ class Writer:
         self._finish()
 
     def _patience(self) -> float:
-        due = min([self._status_due, self._sync_due, *(clip.due for clip in self._clips.values())])
+        due = min(
+            [
+                self._status_due,
+                self._sync_due,
+                *(clip.due for clip in self._clips.values()),
+                *self._leaving.values(),
+            ]
+        )
         return max(0.0, due - time.monotonic())
 
     def _obey_next(self) -> None:
@@ -209,6 +225,10 @@ class Writer:
             return
         message, descriptors = received
         sock = socket.socket(fileno=descriptors[0]) if descriptors else None
+        if message["do"] != "add" and "point" in message and message["point"] not in self._points:
+            if sock is not None:  # it could not be opened, of which the supervisor has not heard yet
+                sock.close()
+            return
         match message["do"], sock:
             case "add", socket.socket():
                 self._add(message, sock)
@@ -216,14 +236,23 @@ class Writer:
                 self._replace(message, sock)
             case "source", None:
                 self._change_source(message)
+            case "limit", None:
+                self._points[message["point"]].ring.limit(message["limit_bytes"], time.time_ns())
+                self._news.add(message["point"])
+            case "remove", None:
+                self._leaving[message["point"]] = time.monotonic() + _SLACK_SECONDS
             case "freeze", None:
                 self._freeze(message)
+            case "drop", None:
+                self._drop(message["clip"])
             case "stop", None:
                 self._stopping = True
             case unknown:
                 raise ValueError(f"a message that the writer does not know: {unknown}")
 
     def _add(self, message: Message, sock: socket.socket) -> None:
+        if message["point"] in self._leaving:
+            self._remove(message["point"])
         try:
             ring = Ring(
                 Path(message["folder"]),
@@ -241,19 +270,44 @@ class Writer:
             )
             return
         if message["gap"]:
-            ring.note("gap", {"reason": message["gap"]}, time.time_ns())
-        self._points[point.name] = point
-        self._news.add(point.name)
+            ring.note("gap", message["gap"], time.time_ns())
+        point.flags = FLAG_PAYLOAD_CUT if message["cut"] else 0
+        self._points[point.id] = point
+        self._news.add(point.id)
         self._listen_to(point)
-        self._outbox.put({"is": "added", "point": point.name})
+        self._outbox.put({"is": "added", "point": point.id})
+
+    def _remove(self, point_id: str) -> None:
+        """Close a point to which nothing comes any more, with its parts of the open clips."""
+        del self._leaving[point_id]
+        point = self._points[point_id]
+        self._epoll.unregister(point.fileno())
+        del self._by_descriptor[point.fileno()]
+        try:
+            point.drain_to_the_end()
+        except SegmentError as error:
+            self._outbox.put({"is": "failed", "why": str(error)})
+            raise
+        for clip in self._clips.values():
+            windows = clip.windows.pop(point_id, None)
+            if windows is not None:
+                clip.left_bytes += self._freeze_point(clip, point, windows, ended=True)
+        counts = point.counts()
+        point.close_kernel_ring()
+        point.ring.close(time.time_ns())
+        del self._points[point_id]
+        self._news.discard(point_id)
+        self._tell_notices(point)
+        self._outbox.put({"is": "removed", "point": point_id, "counts": counts})
 
     def _replace(self, message: Message, sock: socket.socket) -> None:
         point = self._points[message["point"]]
         self._epoll.unregister(point.fileno())
         del self._by_descriptor[point.fileno()]
         point.replace(sock, Geometry(*message["shape"]))
+        point.ring.change_source(_source(message), time.time_ns())
         self._listen_to(point)
-        self._outbox.put({"is": "replaced", "point": point.name})
+        self._outbox.put({"is": "replaced", "point": point.id})
 
     def _change_source(self, message: Message) -> None:
         point = self._points[message["point"]]
@@ -267,14 +321,14 @@ class Writer:
 
     def _drain(self, point: _PointWriter) -> None:
         asked = point.filling
-        self._news.add(point.name)
+        self._news.add(point.id)
         try:
             point.drain()
         except SegmentError as error:
             self._outbox.put({"is": "failed", "why": str(error)})
             raise
         if point.filling and not asked:
-            self._outbox.put({"is": "filling", "point": point.name})
+            self._outbox.put({"is": "filling", "point": point.id})
 
     def _freeze(self, message: Message) -> None:
         """Begin a clip, or widen the one that is open."""
@@ -286,23 +340,37 @@ class Writer:
         if clip is None:
             clip = _OpenClip(message["clip"], Path(message["folder"]), due=now + wait)
             self._clips[clip.id] = clip
-        clip.windows = {name: (window, *_windows(besides.get(name, ()))) for name in self._points}
+        clip.windows = {
+            point_id: (window, *_windows(besides.get(point_id, ())))
+            for point_id in message["points"]
+            if point_id in self._points
+        }
         clip.ends = ends
         if clip.begun:
             clip.due = ends
-            for name, windows in clip.windows.items():
-                self._widen(clip, self._points[name], windows)
+            for point_id, windows in clip.windows.items():
+                self._widen(clip, self._points[point_id], windows)
+
+    def _drop(self, clip_id: str) -> None:
+        """Keep nothing more for a clip, whose folder is about to go."""
+        clip = self._clips.pop(clip_id, None)
+        if clip is not None:
+            for point in self._points.values():
+                point.ring.forget(clip.folder / point.ring.folder.name)
+        self._outbox.put({"is": "dropped", "clip": clip_id})
 
     def _widen(self, clip: _OpenClip, point: _PointWriter, windows: tuple[Window, ...]) -> None:
         try:
             point.ring.widen(clip.folder / point.ring.folder.name, windows)
         except PodcamError as error:
-            self._outbox.put({"is": "warning", "point": point.name, "text": str(error)})
+            self._outbox.put({"is": "warning", "point": point.id, "text": str(error)})
 
     def _keep_time(self) -> None:
         now = time.monotonic()
         for clip in [clip for clip in self._clips.values() if clip.due <= now]:
             self._act_on(clip, ended=clip.ends <= now)
+        for point_id in [point_id for point_id, due in self._leaving.items() if due <= now]:
+            self._remove(point_id)
         if self._status_due <= now:
             self._status_due = now + _STATUS_SECONDS
             self._tell_status(now, self._outbox.offer)
@@ -313,8 +381,8 @@ class Writer:
             )
 
     def _act_on(self, clip: _OpenClip, *, ended: bool) -> None:
-        for name, windows in clip.windows.items():
-            self._freeze_point(clip, self._points[name], windows, ended=ended)
+        for point_id, windows in clip.windows.items():
+            self._freeze_point(clip, self._points[point_id], windows, ended=ended)
         clip.begun, clip.due = True, clip.ends
         if ended:
             del self._clips[clip.id]
@@ -322,25 +390,27 @@ class Writer:
 
     def _freeze_point(
         self, clip: _OpenClip, point: _PointWriter, windows: tuple[Window, ...], *, ended: bool
-    ) -> None:
+    ) -> int:
+        """Keep what the point's ring has of the windows; how many bytes that is in all."""
         into = clip.folder / point.ring.folder.name
-        self._news.add(point.name)
+        self._news.add(point.id)
         try:
             point.drain()
             part = point.ring.freeze(into, windows, time.time_ns())
             if ended:
                 part = point.ring.release(into, time.time_ns())
         except PodcamError as error:
-            self._outbox.put({"is": "warning", "point": point.name, "text": str(error)})
-            return
-        self._outbox.put({"is": "part", "clip": clip.id, "point": point.name, **_part(part)})
+            self._outbox.put({"is": "warning", "point": point.id, "text": str(error)})
+            return 0
+        self._outbox.put({"is": "part", "clip": clip.id, "point": point.id, **_part(part)})
+        return part.totals.bytes
 
     def _tell_status(self, now: float, tell: Callable[[Message], object]) -> None:
         """Tell what is new, by a function that returns False when the supervisor is not ready to hear it."""
-        told = [point for point in self._points.values() if point.name in self._news]
+        told = [point for point in self._points.values() if point.id in self._news]
         status = {
             "is": "status",
-            "points": {point.name: point.counts() for point in told},
+            "points": {point.id: point.counts() for point in told},
             "clips": {clip.id: self._kept_bytes(clip) for clip in self._clips.values()},
         }
         if tell(status) is False:
@@ -348,17 +418,20 @@ class Writer:
         self._news.clear()
         for point in told:
             point.filling = False
-            for notice in point.ring.take_notices():
-                self._outbox.put({"is": "warning", "point": point.name, "text": _spell(notice)})
+            self._tell_notices(point)
         for point in self._points.values():
             if now - point.busy_seconds > _QUIET_SECONDS:
                 point.busy_seconds = now
-                self._outbox.put({"is": "quiet", "point": point.name})
+                self._outbox.put({"is": "quiet", "point": point.id})
         while not self._syncer.failed.empty():
             self._outbox.put({"is": "warning", "point": None, "text": self._syncer.failed.get()})
 
+    def _tell_notices(self, point: _PointWriter) -> None:
+        for notice in point.ring.take_notices():
+            self._outbox.put({"is": "warning", "point": point.id, "text": _spell(notice)})
+
     def _kept_bytes(self, clip: _OpenClip) -> int:
-        return sum(
+        return clip.left_bytes + sum(
             point.ring.frozen_bytes(clip.folder / point.ring.folder.name) for point in self._points.values()
         )
 
@@ -366,6 +439,8 @@ class Writer:
         """Write what the kernel still holds, which takes one block timeout, and close everything."""
         deadline = time.monotonic() + max((p.retire_seconds for p in self._points.values()), default=0.0)
         self._epoll.unregister(self._channel.fileno())
+        for point_id in list(self._leaving):
+            self._remove(point_id)
         while (left := deadline + _SLACK_SECONDS - time.monotonic()) > 0:
             for descriptor, _events in self._epoll.poll(left):
                 self._drain(self._by_descriptor[descriptor])

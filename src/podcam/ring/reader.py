@@ -62,6 +62,12 @@ class SegmentReader:
                 raise SegmentError(f"{path} is not a segment of a ring, or nothing of it is left")
             self._report("nothing of it is left")
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it ends with its totals: its recorder was not killed, and the disk not full."""
+        end = self._end()
+        return end is not None and end.kind == "end"
+
     def records(self) -> Iterator[Block | Metadata]:
         """All whole records, in the order of the file."""
         offset, size = 0, len(self._data)
@@ -84,7 +90,7 @@ class SegmentReader:
     def totals(self) -> Totals:
         """What the segment holds: from its end record where it has one, else from the heads of its blocks."""
         size = len(self._data)
-        end = parse_metadata(self._layout, self._data, size - END_BYTES) if size >= END_BYTES else None
+        end = self._end()
         if end and end.kind == "end":
             with suppress(KeyError, TypeError):
                 return Totals.from_json(size, end.body)
@@ -135,6 +141,10 @@ class SegmentReader:
         self._report(
             f"the block at {block.offset} is garbled: {block.packets - number} of its packets were skipped"
         )
+
+    def _end(self) -> Metadata | None:
+        size = len(self._data)
+        return parse_metadata(self._layout, self._data, size - END_BYTES) if size >= END_BYTES else None
 
     def _read_header(self) -> SegmentHeader | None:
         record = parse_metadata(self._layout, self._data, 0)

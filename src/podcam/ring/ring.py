@@ -68,8 +68,7 @@ class Ring:
         now_ns: int,
         close: Callable[[int], None] = os.close,
     ) -> None:
-        self._header_bytes = header_bytes(source)
-        self._least_bytes = 2 * (self._header_bytes + source.block_bytes + END_BYTES)
+        self._measure(source)
         if min(limit_bytes, 2 * segment_bytes) < self._least_bytes:
             raise UsageError(
                 f"a ring of {limit_bytes:,} bytes in segments of {segment_bytes:,} is too small for kernel "
@@ -149,13 +148,27 @@ class Ring:
             self._active.write_metadata(kind, now_ns, body)
 
     def change_source(self, source: Source, now_ns: int) -> None:
-        """From here on the packets come from other interfaces, or through another filter."""
+        """From here on the packets come from other interfaces, through another filter, in other blocks."""
         before, self.source = self.source, source
-        self._header_bytes = header_bytes(source)
+        self._measure(source)
         if source.interfaces != before.interfaces:
             self.note("interfaces", {"interfaces": interfaces_to_json(source.interfaces)}, now_ns)
         if source.filter != before.filter:
             self.note("filter", {"filter": source.filter}, now_ns)
+
+    def limit(self, limit_bytes: int, now_ns: int) -> None:
+        """The ring may take so many bytes from now on, or what two blocks need if that is more.
+
+        What is too much leaves at once, the open segment included where it alone is too large.
+        """
+        limit_bytes = max(limit_bytes, self._least_bytes)
+        whole = self._allowed_bytes == self._limit_bytes
+        self._limit_bytes = limit_bytes
+        # One that a full disk made smaller stays so until there is room again.
+        self._allowed_bytes = limit_bytes if whole else min(self._allowed_bytes, limit_bytes)
+        if self._active.is_open and self._active.size + END_BYTES > self._allowed_bytes:
+            self._begin_next(now_ns)
+        self._evict(self.bytes + END_BYTES)
 
     def roll(self, now_ns: int) -> None:
         """Closes the segment and begins the next one; does nothing while it holds no packet."""
@@ -206,6 +219,10 @@ class Ring:
         self._freezes.pop(into, None)
         return part
 
+    def forget(self, into: Path) -> None:
+        """Ends a freeze whose clip is not wanted any more; nothing is kept for it from now on."""
+        self._freezes.pop(into, None)
+
     def take_notices(self) -> list[Notice]:
         """What happened since the last call."""
         notices, self._notices = self._notices, []
@@ -229,6 +246,10 @@ class Ring:
             except ClipError as error:
                 del self._freezes[into]
                 self._notices.append(NotKept(into, str(error)))
+
+    def _measure(self, source: Source) -> None:
+        self._header_bytes = header_bytes(source)
+        self._least_bytes = 2 * (self._header_bytes + source.block_bytes + END_BYTES)
 
     def _take_over(self) -> None:
         try:

@@ -4,7 +4,7 @@ Pure: no sockets, clocks or files; time comes in as an argument.
 """
 
 from podcam.trigger.classes import DEFAULT_CLASSES, Policy, classes_for
-from podcam.trigger.cooldown import Counted, Decision, Extended, Keeper, OpenClip, Opened
+from podcam.trigger.cooldown import Counted, Decision, Extended, Keeper, OpenClip, Opened, Rate
 from podcam.trigger.detector import Detector
 from podcam.trigger.names import FollowedNames
 
@@ -19,5 +19,6 @@ __all__ = [
     "OpenClip",
     "Opened",
     "Policy",
+    "Rate",
     "classes_for",
 ]

@@ -4,7 +4,7 @@ A storm of failures makes one growing clip, then, while it lasts, clips that are
 the first one shows how it began, and must not be pushed out of the budget by its successors.
 """
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Hashable
 from dataclasses import dataclass
 
@@ -21,6 +21,8 @@ _MAX_TRIGGERS = 100
 
 _LOOK_BACK = 30 * _SECOND
 """A window reaches back to the SYN of the connection that failed, if that is not longer ago than this."""
+
+_HOUR = 3600 * _SECOND
 
 _CLOCK_STEP = 5 * _SECOND
 """A clock that went back by more than this has been set."""
@@ -71,12 +73,36 @@ class _Cooldown:
     """How long this cooldown lasts in all."""
 
 
+class Rate:
+    """How many clips failures may open within any hour, those that were joined included; None: any number."""
+
+    def __init__(self, clips_per_hour: int | None) -> None:
+        self.clips_per_hour = clips_per_hour
+        self._opened_ns: deque[int] = deque(maxlen=clips_per_hour)
+
+    def used_up(self, now_ns: int) -> bool:
+        """Whether there must be no other clip now."""
+        if self.clips_per_hour is None:
+            return False
+        return len(self._opened_ns) >= self.clips_per_hour and self._opened_ns[0] > now_ns - _HOUR
+
+    def opened(self, now_ns: int) -> None:
+        """A clip was opened, or joined."""
+        if self.clips_per_hour is not None:
+            self._opened_ns.append(now_ns)
+
+    def clear(self) -> None:
+        """The clock was set back: when the others were opened tells nothing any more."""
+        self._opened_ns.clear()
+
+
 class Keeper:
     """Decides what becomes of every trigger. Pure: `now_ns` comes in.
 
     `before_ns` and `after_ns` are kept around a failure. `cooldown_ns` is the shortest time between the end
     of a clip and another for the same server and class; it doubles, up to `longest_cooldown_ns`, while that
-    server goes on failing so. `longest_ns` bounds one window.
+    server goes on failing so. `longest_ns` bounds one window. Within any hour failures open at most as
+    many clips as `rate` allows, which several keepers may share.
     """
 
     def __init__(
@@ -87,12 +113,14 @@ class Keeper:
         cooldown_ns: int = 60 * _SECOND,
         longest_cooldown_ns: int = 600 * _SECOND,
         longest_ns: int = 600 * _SECOND,
+        rate: Rate | None = None,
     ) -> None:
         self._before_ns = before_ns
         self._after_ns = after_ns
         self._cooldown_ns = cooldown_ns
         self._longest_cooldown_ns = longest_cooldown_ns
         self._longest_ns = max(longest_ns, before_ns + after_ns)
+        self._rate = rate or Rate(None)
         self._numbers = 0
         self._growing: OpenClip | None = None
         self._asked: list[OpenClip] = []
@@ -115,6 +143,9 @@ class Keeper:
         cooldown = self._cooldowns.get(key)
         if cooldown is not None and now_ns < cooldown.until_ns:
             return Counted("cooldown")
+        if self._rate.used_up(now_ns):
+            return Counted(f"there were {self._rate.clips_per_hour} clips within the hour")
+        self._rate.opened(now_ns)
         self._keys = {key}
         self._growing = self._new(window, now_ns, [failure])
         return Opened(self._growing.number, window)
@@ -124,6 +155,27 @@ class Keeper:
         clip = self._new(window, now_ns, [])
         self._asked.append(clip)
         return Opened(clip.number, window)
+
+    def joined(self, window: Window, now_ns: int) -> Opened:
+        """Open a clip that another recorder's detector made: failures here extend it, as if it were our own.
+
+        While a clip of our own is open, that one goes on taking them.
+        """
+        if self._growing is not None:
+            return self.asked(window, now_ns)
+        self._rate.opened(now_ns)
+        self._keys = set()
+        self._growing = self._new(window, now_ns, [])
+        return Opened(self._growing.number, window)
+
+    def widen(self, number: int, window: Window) -> Window | None:
+        """Let an open clip hold this window too, whatever its length; None when it is not open."""
+        for clip in self.open:
+            if clip.number == number:
+                start_ns = min(clip.window.start_ns, window.start_ns)
+                clip.window = Window(start_ns, max(clip.window.end_ns, window.end_ns))
+                return clip.window
+        return None
 
     def cut_short(self, number: int, now_ns: int) -> Window | None:
         """End the window of an open clip now, as when it takes too much room; None when it is not open."""
@@ -141,6 +193,7 @@ class Keeper:
         set_back = now_ns < self._latest_ns - _CLOCK_STEP
         if set_back:
             self._cooldowns.clear()
+            self._rate.clear()
         self._latest_ns = now_ns
         closed = [clip for clip in self.open if set_back or clip.window.end_ns <= now_ns]
         if self._growing is not None and self._growing in closed:

@@ -8,11 +8,12 @@ import pytest
 
 from podcam.clip import ClipStore, Manifest
 from podcam.model.failure import Failure, ServerCounts
-from podcam.model.point import Endpoint, Window
+from podcam.model.point import Endpoint, Gap, Window
 from podcam.model.verdict import FailureClass
 from podcam.recorder.channel import Message
 from podcam.recorder.clips import Clips
-from podcam.trigger import Keeper
+from podcam.recorder.rings import RestingRing
+from podcam.recorder.settings import RecordingSettings, TriggerSettings
 
 SECOND = 1_000_000_000
 NOON = 1_795_000_000 * SECOND
@@ -23,6 +24,11 @@ def failure(time_ns: int, failure_class: FailureClass = FailureClass.REFUSED) ->
     return Failure(time_ns, failure_class, Endpoint("10.0.0.1", 40_000), SERVER, "server", time_ns)
 
 
+def settings(**others: Any) -> RecordingSettings:
+    trigger = TriggerSettings(frozenset({FailureClass.REFUSED}), before_ns=60 * SECOND, after_ns=10 * SECOND)
+    return RecordingSettings(trigger=trigger, **others)
+
+
 class Paper:
     """What surrounds the clips of a recorder."""
 
@@ -31,24 +37,42 @@ class Paper:
         self.told: list[tuple[str, dict[str, Any]]] = []
         self.detector_answers = True
         self.store = ClipStore(folder)
+        self.points = ["pod"]
+        self.rested: list[RestingRing] = []
+        self.known_gaps: tuple[Gap, ...] = ()
         self.clips = Clips(
             self.store,
             1_000_000,
-            Keeper(before_ns=60 * SECOND, after_ns=10 * SECOND),
-            source=lambda point: {
-                "point": point,
-                "node": "node",
-                "namespace": None,
-                "interfaces": [],
-                "filter": {},
-            },
-            freeze=self.requests.append,
-            count=lambda: self.detector_answers,
+            self,
+            self,
             tell=lambda event, _point, **fields: self.told.append((event, fields)),
+            name=lambda _subject: "",
         )
+        self.clips.define("", settings())
+
+    def source(self, point_id: str) -> Message:
+        return {"point": point_id, "node": "node", "namespace": None, "interfaces": [], "filter": {}}
+
+    def folder(self, point_id: str) -> str:
+        return point_id
+
+    def gaps(self, point_id: str) -> tuple[Gap, ...]:
+        return self.known_gaps
+
+    def live(self, recording: str) -> list[str]:
+        return self.points
+
+    def resting(self, recording: str) -> list[RestingRing]:
+        return self.rested
+
+    def freeze(self, request: Message) -> None:
+        self.requests.append(request)
+
+    def count(self) -> bool:
+        return self.detector_answers
 
     def fail(self, now_ns: int, *failures: Failure, server: ServerCounts | None = None) -> None:
-        self.clips.failed("pod", [(each, server) for each in failures], now_ns)
+        self.clips.failed("", "pod", [(each, server) for each in failures], now_ns)
 
     def frozen(self, now_ns: int, *, ended: bool) -> None:
         """The writer did what was asked last."""
@@ -168,7 +192,7 @@ def test_a_clip_that_cannot_be_made_is_told_and_answered(paper: Paper, tmp_path:
     paper.store.folder = tmp_path / "file" / "clips"
     (tmp_path / "file").touch()
     answers: list[Message] = []
-    paper.clips.asked("pod", Window(NOON, NOON), "why", NOON, answers.append)
+    paper.clips.asked("", Window(NOON, NOON), "why", NOON, answers.append)
     paper.fail(NOON, failure(NOON))
     assert "error" in answers[0]
     assert paper.events() == ["warning", "warning"]
