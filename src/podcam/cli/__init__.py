@@ -16,6 +16,7 @@ VERBS = {
     "clips": "list, pin and unpin the clips that were kept",
     "diagnose": "say which connections failed, whose fault it is, and which packets prove it",
     "export": "write a clip as pcapng, for Wireshark and the like",
+    "agent": "the node agent of a cluster",
     "doctor": "say what is missing here, and how to get it",
 }
 """What each verb does, in the order in which a newcomer meets them."""

@@ -1,0 +1,395 @@
+"""Clips of the cluster and clips on this node's disk, held together.
+
+A failure seen here becomes an object, whenever the API server is there to take it; an object, whoever made
+it, becomes a part on this node if its rings may hold packets of it. What the node has of a clip goes when its
+object does.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from podcam.agent.clip_status import PartState
+from podcam.agent.collection import Collection
+from podcam.agent.log import Log
+from podcam.agent.marks import Mark, Marks
+from podcam.agent.naming import Name, PointId, clip_folder, clip_of_folder
+from podcam.agent.parts import NodePart, part_of
+from podcam.agent.writes import Writes
+from podcam.clip import ClipStore, Manifest, read_manifest, write_manifest
+from podcam.errors import ClipError, ConflictError, NotFoundError, NotInstalledError, PodcamError
+from podcam.kube import CLIPS, Api, ClipObject, format_time, path_of
+from podcam.model.point import Window
+from podcam.recorder import Event, KeepRequest
+
+RECORDING_LABEL = "podcam.dev/recording"
+
+_LONGEST_REASON = 1024
+_SETTLED = frozenset({PartState.NOTHING.value, PartState.FAILED.value, PartState.REMOVED.value})
+
+
+class KeepingRecorder(Protocol):
+    """The part of a recorder that clips need."""
+
+    def keep(self, request: KeepRequest) -> None:
+        """Keep a clip that somebody else asks for, or widen it: `complete` follows. Raises PodcamError."""
+
+    def drop(self, clip_id: str) -> None:
+        """Remove a clip, open or not. Raises PodcamError."""
+
+
+class Rings(Protocol):
+    """What clips ask about the rings of this node."""
+
+    def reach(self, recording: str, pods: tuple[str, ...] | None, window: Window) -> bool:
+        """Whether a ring of the recording may hold packets of the window."""
+
+    def expected(self, recording: str) -> tuple[str, ...]:
+        """The nodes that hold rings of the recording, as far as its status tells."""
+
+
+class Peers(Protocol):
+    """Tells whose addresses these are."""
+
+    def look_up(self, clip: str, addresses: Iterable[str], done: Callable[[Mapping[str, str]], None]) -> None:
+        """Call `done`, once, with the names that are known."""
+
+
+@dataclass(slots=True)
+class _Local:
+    """A clip of which this node holds something, or is keeping something."""
+
+    name: Name
+    part: NodePart
+    uid: str | None = None
+    """Of its object, as far as there is one."""
+
+
+class Clips:
+    """All clips that concern this node.
+
+    Args:
+        node: its name.
+        store: the recorder's clips.
+        marks: what is known of their objects.
+        recorder: keeps packets.
+        rings: what this node could keep.
+        peers: whose addresses.
+        writes: the requests to the API server.
+        call: runs a function in the agent's thread.
+        objects: the clips of the cluster.
+        report: is told of this node's part of a clip.
+        log: for what happens.
+    """
+
+    def __init__(
+        self,
+        *,
+        node: str,
+        store: ClipStore,
+        marks: Marks,
+        recorder: KeepingRecorder,
+        rings: Rings,
+        peers: Peers,
+        writes: Writes,
+        call: Callable[[Callable[[], None]], None],
+        objects: Collection[ClipObject],
+        report: Callable[[Name, NodePart], None],
+        log: Log,
+    ) -> None:
+        self._node = node
+        self._store = store
+        self._marks = marks
+        self._recorder = recorder
+        self._rings = rings
+        self._peers = peers
+        self._writes = writes
+        self._call = call
+        self._objects = objects
+        self._report = report
+        self._log = log
+        self._local: dict[str, _Local] = {}
+
+    def restore(self) -> None:
+        """Take up the clips that an earlier agent left on the disk, all complete as far as they go."""
+        for clip in self._store.clips():
+            name = clip_of_folder(clip.path.name)
+            if name is None:
+                continue
+            mark = self._marks.of(clip.path.name)
+            local = _Local(name, part_of(clip.manifest), mark.uid)
+            self._local[clip.path.name] = local
+            if mark.uid is None:
+                body = mark.body or self._body(name, clip.manifest, None)
+                if clip.manifest.triggers or mark.body:
+                    self._create(clip.path.name, body)
+
+    def path_of(self, name: Name) -> Path | None:
+        """Where this node's part of a clip lies, None when it has none."""
+        try:
+            clip_id = clip_folder(name)
+        except ValueError:
+            return None
+        local = self._local.get(clip_id)
+        return None if local is None else self._store.folder / clip_id
+
+    def over(self, namespace: str, time_ns: int) -> set[str]:
+        """The names of clips that a failure at this time cannot join."""
+        names = {
+            clip.name
+            for clip in self._objects.values()
+            if clip.namespace == namespace and clip.window.end_ns < time_ns
+        }
+        settled = (local.name for local in self._local.values() if local.part.state is not PartState.FREEZING)
+        return names | {name.name for name in settled if name.namespace == namespace}
+
+    @property
+    def unpublished(self) -> int:
+        """How many clips wait for the API server to get an object."""
+        return sum(local.uid is None for local in self._local.values())
+
+    # --- what the recorder tells ---
+
+    def opened(self, event: Event) -> None:
+        """The recorder has begun to keep a clip."""
+        clip_id = str(event["clip"])
+        name = clip_of_folder(clip_id)
+        if name is None:
+            return
+        manifest = read_manifest(Path(event["path"]))
+        part = NodePart(PartState.FREEZING, manifest.window)
+        local = self._local.get(clip_id)
+        if local is not None:
+            local.part = part
+            self._tell(local)
+            return
+        self._local[clip_id] = _Local(name, part)
+        self._create(clip_id, self._body(name, manifest, event))
+        there = self._objects.get(str(name))
+        if there is not None:
+            self._joined(clip_id, there.uid)
+
+    def completed(self, event: Event) -> None:
+        """The recorder has kept all of a clip."""
+        clip_id = str(event["clip"])
+        local = self._local.get(clip_id)
+        if local is None:
+            return
+        manifest = read_manifest(Path(event["path"]))
+        addresses = {end.ip for trigger in manifest.triggers for end in (trigger.client, trigger.server)}
+        self._peers.look_up(str(local.name), sorted(addresses), lambda names: self._named(clip_id, names))
+
+    def removed(self, event: Event) -> None:
+        """The recorder has removed a clip for want of room."""
+        clip_id = str(event["clip"])
+        local = self._local.get(clip_id)
+        if local is None:
+            return
+        why = str(event.get("reason") or "the room for clips was needed")
+        local.part = NodePart(PartState.REMOVED, local.part.window, why)
+        self._tell(local)
+        if local.uid is not None:
+            del self._local[clip_id]
+            self._marks.remove(clip_id)
+
+    def _named(self, clip_id: str, names: Mapping[str, str]) -> None:
+        local = self._local.get(clip_id)
+        if local is None:
+            return
+        path = self._store.folder / clip_id
+        try:
+            manifest = read_manifest(path)
+            if names:
+                manifest = replace(manifest, names={**manifest.names, **names})
+                write_manifest(path, manifest)
+            local.part = part_of(manifest)
+        except ClipError as error:
+            local.part = NodePart(PartState.FAILED, local.part.window, str(error))
+        self._tell(local)
+
+    # --- what the API server tells ---
+
+    def changed(self, key: str, clip: ClipObject) -> None:
+        """A clip's object is new, or has changed."""
+        try:
+            clip_id = clip_folder(Name.parse(key))
+        except ValueError as error:
+            self._log.warning("a clip's name is too long for a folder", clip=key, why=error)
+            return
+        local = self._local.get(clip_id)
+        if local is not None and local.uid is not None and local.uid != clip.uid:
+            self._discard(clip_id)  # another clip had the name before
+            local = self._local.get(clip_id)
+        if local is None:
+            self._consider(clip_id, clip)
+        else:
+            if local.uid is None:
+                self._joined(clip_id, clip.uid)
+            self._widen(clip_id, local, clip)
+
+    def gone(self, key: str, _clip: ClipObject) -> None:
+        """A clip's object was deleted."""
+        clip_id = clip_folder(Name.parse(key))
+        if clip_id in self._local and self._local[clip_id].uid is not None:
+            self._discard(clip_id)
+
+    def listed(self) -> None:
+        """All clips that there are have been heard of: what this node holds of others goes."""
+        for clip_id, local in list(self._local.items()):
+            if local.uid is not None and self._objects.get(str(local.name)) is None:
+                self._discard(clip_id)
+        for clip_id in self._marks.all() - self._local.keys():
+            self._marks.remove(clip_id)
+
+    def _consider(self, clip_id: str, clip: ClipObject) -> None:
+        """Whether, and how, this node has a part of a clip that it does not hold yet."""
+        name = Name(clip.namespace, clip.name)
+        reported = clip.parts.get(self._node)
+        if reported is not None and reported.state in _SETTLED:
+            return
+        if reported is not None and reported.state == PartState.COMPLETE:
+            gone = "its files are not on the node any more"
+            self._report(name, NodePart(PartState.REMOVED, clip.window, gone))
+            return
+        recording = f"{clip.namespace}/{clip.recording}"
+        if self._rings.reach(recording, clip.pods, clip.window):
+            self._keep(clip_id, name, clip)
+        elif self._node in (clip.expected_nodes or self._rings.expected(recording)):
+            nothing = "no ring of this node reaches into the window"
+            self._report(name, NodePart(PartState.NOTHING, clip.window, nothing))
+
+    def _keep(self, clip_id: str, name: Name, clip: ClipObject) -> None:
+        local = _Local(name, NodePart(PartState.FREEZING, clip.window), clip.uid)
+        self._local[clip_id] = local
+        try:
+            self._marks.put(clip_id, Mark(uid=clip.uid))
+            self._recorder.keep(self._request(clip_id, clip))
+        except PodcamError as error:
+            del self._local[clip_id]
+            self._marks.remove(clip_id)
+            self._log.error("a clip cannot be kept", clip=str(name), why=error)
+            self._report(name, NodePart(PartState.FAILED, clip.window, str(error)))
+
+    def _widen(self, clip_id: str, local: _Local, clip: ClipObject) -> None:
+        """Two agents saw the failure at once: the window of the object is what both have to hold."""
+        window = local.part.window
+        if local.part.state is not PartState.FREEZING:
+            return
+        if clip.window.start_ns in window and clip.window.end_ns in window:
+            return
+        try:
+            self._recorder.keep(self._request(clip_id, clip))
+        except PodcamError as error:
+            self._log.warning("a clip cannot be widened", clip=str(local.name), why=error)
+
+    def _request(self, clip_id: str, clip: ClipObject) -> KeepRequest:
+        points = None
+        if clip.pods is not None:
+            points = frozenset(str(PointId(clip.namespace, clip.recording, pod)) for pod in clip.pods)
+        return KeepRequest(
+            clip=clip_id,
+            recording=f"{clip.namespace}/{clip.recording}",
+            points=points,
+            window=clip.window,
+            reason=clip.reason,
+            created_ns=clip.created_ns,
+            joins=clip.origin_node not in {None, self._node},
+        )
+
+    # --- from a failure to an object ---
+
+    def _body(self, name: Name, manifest: Manifest, event: Event | None) -> dict[str, Any]:
+        recording = (manifest.recording or "").rpartition("/")[2]
+        spec: dict[str, Any] = {
+            "recording": recording,
+            "reason": manifest.reason[:_LONGEST_REASON],
+            "window": {
+                "start": format_time(manifest.window.start_ns),
+                "end": format_time(manifest.window.end_ns),
+            },
+            "nodes": sorted({*self._rings.expected(manifest.recording or ""), self._node}),
+        }
+        if event is not None and manifest.triggers:
+            failure = manifest.triggers[0]
+            pod = str(event["point"]).rpartition("/")[2]
+            spec["trigger"] = {
+                "class": failure.failure_class.value,
+                "pod": pod,
+                "node": self._node,
+                "time": format_time(failure.time_ns),
+                "client": {"ip": failure.client.ip, "port": failure.client.port},
+                "server": {"ip": failure.server.ip, "port": failure.server.port},
+            }
+            if event["points"] is not None:
+                spec["pods"] = sorted(PointId.parse(point).pod for point in event["points"])
+        return {
+            "apiVersion": CLIPS.api_version,
+            "kind": CLIPS.kind,
+            "metadata": {
+                "namespace": name.namespace,
+                "name": name.name,
+                "labels": {RECORDING_LABEL: recording},
+            },
+            "spec": spec,
+        }
+
+    def _create(self, clip_id: str, body: Mapping[str, Any]) -> None:
+        """Make the clip's object, now or as soon as the API server is there."""
+        try:
+            self._marks.put(clip_id, Mark(body=body))
+        except ClipError as error:
+            self._log.warning("after a restart this clip will be made without its trigger", why=error)
+        name = self._local[clip_id].name
+        path = path_of(CLIPS, name.namespace)
+
+        def send(api: Api) -> None:
+            try:
+                made = api.create(path, dict(body))
+            except ConflictError:
+                made = api.get(f"{path}/{name.name}")
+            except NotInstalledError:
+                raise
+            except NotFoundError as error:
+                self._call(partial(self._homeless, clip_id, str(error)))
+                return
+            self._call(lambda: self._joined(clip_id, made["metadata"]["uid"]))
+
+        self._writes.put(f"clips/{name}/create", send)
+
+    def _joined(self, clip_id: str, uid: str) -> None:
+        """The clip has an object, made by this agent or by another."""
+        local = self._local.get(clip_id)
+        if local is None or local.uid == uid:
+            return
+        local.uid = uid
+        self._writes.drop(f"clips/{local.name}/create")
+        try:
+            self._marks.put(clip_id, Mark(uid=uid))
+        except ClipError as error:
+            self._log.warning("what became of a clip's object cannot be written down", why=error)
+        self._tell(local)
+
+    def _homeless(self, clip_id: str, why: str) -> None:
+        """The namespace of a clip is gone: nobody can have the right to read it."""
+        self._log.warning("a clip goes with its namespace", clip=clip_id, why=why)
+        self._discard(clip_id)
+
+    # --- both ---
+
+    def _tell(self, local: _Local) -> None:
+        if local.uid is not None:
+            self._report(local.name, local.part)
+
+    def _discard(self, clip_id: str) -> None:
+        """Remove what this node holds of a clip."""
+        local = self._local.pop(clip_id)
+        for what in ("create", "names"):
+            self._writes.drop(f"clips/{local.name}/{what}")
+        try:
+            self._recorder.drop(clip_id)
+            self._marks.remove(clip_id)
+            self._log.info("removed a clip whose object is gone", clip=str(local.name))
+        except PodcamError as error:
+            self._log.error("a clip whose object is gone cannot be removed", clip=str(local.name), why=error)

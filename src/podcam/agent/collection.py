@@ -1,0 +1,118 @@
+"""What the API server was last heard to say of one kind of objects."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar
+
+from podcam.errors import InvalidObjectError
+from podcam.kube import Change, Changed, Deleted, Listed
+
+T = TypeVar("T")
+
+
+class Collection(Generic[T]):
+    """The objects of one kind, by `NAMESPACE/NAME` (`NAME` where the kind has no namespaces).
+
+    Args:
+        parse: makes a value of an object.
+        changed: is told of each object that is new or has changed. An object that was deleted and made anew
+            between two looks is told of as both.
+        removed: is told of each that is gone.
+        listed: is told when everything there is has been heard: at the start, and after the watch was lost.
+        unreadable: is told of an object that is none.
+        with_status: whether what stands in their status matters, and is kept.
+    """
+
+    def __init__(
+        self,
+        parse: Callable[[Mapping[str, Any]], T],
+        *,
+        changed: Callable[[str, T], None],
+        removed: Callable[[str, T], None],
+        listed: Callable[[], None] = lambda: None,
+        unreadable: Callable[[str, InvalidObjectError], None] = lambda _key, _why: None,
+        with_status: bool = False,
+    ) -> None:
+        self.complete = False
+        """Whether all there is was heard of once."""
+        self._parse = parse
+        self._changed = changed
+        self._removed = removed
+        self._listed = listed
+        self._unreadable = unreadable
+        self._with_status = with_status
+        self._values: dict[str, T] = {}
+        self._uids: dict[str, str] = {}
+        self._statuses: dict[str, Mapping[str, Any]] = {}
+
+    def __getitem__(self, key: str) -> T:
+        return self._values[key]
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def get(self, key: str) -> T | None:
+        """The object of this name, if there is one."""
+        return self._values.get(key)
+
+    def status(self, key: str) -> Mapping[str, Any]:
+        """The `status` of an object as JSON; empty where it has none."""
+        return self._statuses.get(key, {})
+
+    def items(self) -> list[tuple[str, T]]:
+        """All of them."""
+        return list(self._values.items())
+
+    def values(self) -> list[T]:
+        """All of them, without their keys."""
+        return list(self._values.values())
+
+    def take(self, change: Change) -> None:
+        """Hear what a watch says."""
+        match change:
+            case Listed(objects):
+                there = {key_of(body): body for body in objects}
+                for key in self._values.keys() - there.keys():
+                    self._remove(key)
+                for key, body in there.items():
+                    self._put(key, body)
+                self.complete = True
+                self._listed()
+            case Changed(body):
+                self._put(key_of(body), body)
+            case Deleted(body):
+                self._remove(key_of(body))
+            case _:
+                pass  # the watch was lost: what was known stays, until it is listed again
+
+    def _put(self, key: str, body: Mapping[str, Any]) -> None:
+        try:
+            value = self._parse(body)
+        except InvalidObjectError as error:
+            self._remove(key)
+            self._unreadable(key, error)
+            return
+        status = (body.get("status") or {}) if self._with_status else {}
+        before = self._values.get(key)
+        if before == value and self._statuses.get(key) == status:
+            return
+        uid = str(body["metadata"].get("uid"))
+        if before is not None and self._uids[key] != uid:
+            self._remove(key)
+        self._values[key] = value
+        self._uids[key] = uid
+        self._statuses[key] = status
+        self._changed(key, value)
+
+    def _remove(self, key: str) -> None:
+        value = self._values.pop(key, None)
+        self._statuses.pop(key, None)
+        self._uids.pop(key, None)
+        if value is not None:
+            self._removed(key, value)
+
+
+def key_of(body: Mapping[str, Any]) -> str:
+    """`NAMESPACE/NAME` of an object, `NAME` where its kind has no namespaces."""
+    metadata = body["metadata"]
+    namespace = metadata.get("namespace")
+    return f"{namespace}/{metadata['name']}" if namespace else str(metadata["name"])

@@ -1,0 +1,64 @@
+"""Grants as the watch tells them, for the threads that serve packets."""
+
+import threading
+import time
+from collections.abc import Callable
+
+from podcam.agent.http import GRANT_LIFE_NS
+from podcam.agent.writes import Writes
+from podcam.kube import GRANTS, Api, Grant, path_of
+
+
+class Grants:
+    """All grants of the cluster.
+
+    Args:
+        writes: the requests to the API server.
+        serves: whether this node has a part of a clip, by `NAMESPACE/CLIP`.
+        now_ns: the wall clock.
+    """
+
+    def __init__(self, writes: Writes, serves: Callable[[str], bool], now_ns: Callable[[], int]) -> None:
+        self._writes = writes
+        self._serves = serves
+        self._now_ns = now_ns
+        self._news = threading.Condition()
+        self._known: dict[str, Grant] = {}
+
+    def changed(self, key: str, grant: Grant) -> None:
+        """There is a grant."""
+        with self._news:
+            self._known[key] = grant
+            self._news.notify_all()
+
+    def gone(self, key: str, _grant: Grant) -> None:
+        """It was deleted."""
+        with self._news:
+            self._known.pop(key, None)
+
+    def find(self, namespace: str, name: str, wait_seconds: float) -> Grant | None:
+        """The grant of this name, if it comes within that time. From any thread."""
+        key = f"{namespace}/{name}"
+        deadline = time.monotonic() + wait_seconds
+        with self._news:
+            while (grant := self._known.get(key)) is None:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return None
+                self._news.wait(left)
+            return grant
+
+    def expire(self) -> None:
+        """Delete the grants that are of no use any more, if this agent could have served them."""
+        before_ns = self._now_ns() - GRANT_LIFE_NS
+        with self._news:
+            old = [(key, grant) for key, grant in self._known.items() if grant.created_ns < before_ns]
+        for key, grant in old:
+            if self._serves(f"{grant.namespace}/{grant.clip}"):
+                self._delete(key, grant)
+
+    def _delete(self, key: str, grant: Grant) -> None:
+        def send(api: Api) -> None:
+            api.delete(path_of(GRANTS, grant.namespace, grant.name), preconditions={"uid": grant.uid})
+
+        self._writes.put(f"grant/{key}/delete", send)

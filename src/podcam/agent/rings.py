@@ -1,0 +1,271 @@
+"""The rings on a node's disk: how large they are and may be, and when those of ended points go."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from podcam.agent import budget
+from podcam.agent.budget import Disk, EndedRing, LiveRing, Plan
+from podcam.agent.log import Log
+from podcam.agent.matching import Refusal
+from podcam.agent.naming import PointId
+from podcam.agent.points import NodePoint, Points
+from podcam.agent.settings import AgentSettings
+from podcam.errors import PodcamError
+from podcam.model.point import Window
+from podcam.recorder import RecorderFolder, resting_rings
+
+_SECOND_NS = 1_000_000_000
+DEFAULT_RETENTION_NS = 3600 * _SECOND_NS
+"""Of rings whose recording is not known any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class RingTerms:
+    """What a recording asks for per pod."""
+
+    asked_bytes: int
+    segment_bytes: int
+    retention_ns: int = DEFAULT_RETENTION_NS
+
+
+class LimitingRecorder(Protocol):
+    """The part of a recorder that keeps within limits."""
+
+    def limit(self, point_id: str, limit_bytes: int) -> None:
+        """Let the ring of a live point take so much from now on. Raises PodcamError."""
+
+    def limit_clips(self, limit_bytes: int) -> None:
+        """Let all clips take so much from now on."""
+
+    def totals(self) -> Mapping[str, Mapping[str, int | None]]:
+        """The counts of the live points, by their ids."""
+
+
+class Rings:
+    """All rings and clips of the agent's folder, held within what the node can spare.
+
+    Args:
+        settings: how much that is.
+        folder: where they lie.
+        recorder: writes the rings of live points.
+        terms: what a recording asks for, while it is known.
+        log: for what goes.
+        removed: is told of points whose ring went, and of the reason.
+    """
+
+    def __init__(
+        self,
+        settings: AgentSettings,
+        folder: RecorderFolder,
+        recorder: LimitingRecorder,
+        *,
+        terms: Callable[[str], RingTerms | None],
+        log: Log,
+        now_ns: Callable[[], int],
+        removed: Callable[[str, budget.Cause], None],
+    ) -> None:
+        self.points: Points
+        """Set once they are there: they ask for admission here."""
+        self.plan = Plan()
+        self._settings = settings
+        self._folder = folder
+        self._recorder = recorder
+        self._terms = terms
+        self._log = log
+        self._now_ns = now_ns
+        self._removed = removed
+        self._known_terms: dict[str, RingTerms] = {}
+        self._limits: dict[str, int] = {}
+        self._clips_limit = 0
+        self.clips_bytes = 0
+        """What all clips took at the last look."""
+        self._ended_bytes: dict[str, int] = {}
+
+    def restore(self) -> None:
+        """Take up the rings that an earlier agent left."""
+        for point_id, ring in resting_rings(self._folder).items():
+            try:
+                point = PointId.parse(point_id)
+            except ValueError:
+                continue  # not one of a cluster's
+            self.points.resting(point_id, point.recording_id, point.pod, ring.last_ns or self._now_ns())
+
+    def admit(self, point_id: str, recording: str) -> int | Refusal | None:
+        """How many bytes a new point's ring may take (None: as many as asked), or why it has no room."""
+        terms = self._terms_of(recording)
+        own = _bytes_alone(self._folder.ring(point_id))
+        new = LiveRing(point_id, own, terms.asked_bytes, terms.segment_bytes)
+        plan = self._carry_out([new])
+        if point_id in plan.refused:
+            return Refusal("NodeBudget", plan.refused[point_id])
+        limit = plan.limits[point_id]
+        self._limits[point_id] = limit
+        return None if limit >= terms.asked_bytes else limit
+
+    def keep_within(self) -> None:
+        """Let go what is over the budgets, and give back what there is room for."""
+        self._carry_out([])
+
+    def reach(self, recording: str, pods: tuple[str, ...] | None, window: Window) -> bool:
+        """Whether a ring of the recording may hold packets of the window."""
+        totals = self._recorder.totals()
+        rings = resting_rings(self._folder)
+        for point in self.points.of(recording):
+            if pods is not None and point.pod not in pods:
+                continue
+            if point.live:
+                oldest_ns = totals.get(point.id, {}).get("oldest_ns")
+                if window.end_ns >= (point.since_ns if oldest_ns is None else oldest_ns):
+                    return True
+            ring = rings.get(point.id)
+            if ring is not None and ring.last_ns is not None and ring.last_ns >= window.start_ns:
+                return True
+        return False
+
+    def bytes_of(self, recording: str) -> int:
+        """What the rings of a recording take on disk."""
+        totals = self._recorder.totals()
+        sizes = [
+            totals.get(point.id, {}).get("ring_bytes") or self._ended_bytes.get(point.id, 0)
+            for point in self.points.of(recording)
+        ]
+        return sum(sizes)
+
+    def limits_of(self, recording: str) -> tuple[int, int]:
+        """What the live rings of a recording may take, and what was asked for them."""
+        live = [point for point in self.points.of(recording) if point.live]
+        asked = self._terms_of(recording).asked_bytes
+        return sum(self._limits.get(point.id, asked) for point in live), asked * len(live)
+
+    def clips_limit(self) -> int:
+        """What all clips may take as things stand."""
+        whole = os.statvfs(self._folder.path)
+        disk_bytes = self._settings.disk_budget.of(whole.f_blocks * whole.f_frsize)
+        return disk_bytes // 2 if self._settings.clips_bytes is None else self._settings.clips_bytes
+
+    # --- the plan ---
+
+    def _carry_out(self, new: list[LiveRing]) -> Plan:
+        live = [self._live_ring(point) for point in self.points.all.values() if point.live]
+        ended = list(self._ended_rings())
+        self._ended_bytes = {ring.point: ring.bytes for ring in ended}
+        self.clips_bytes = _bytes_of(self._folder.clips)
+        self.plan = plan = budget.plan(
+            self.disk(),
+            [ring for ring in live if ring.point not in {other.point for other in new}],
+            ended,
+            self.clips_bytes,
+            self._now_ns(),
+            new=new,
+            before=self.plan,
+        )
+        for removal in plan.removals:
+            self._remove(removal)
+        for ring in live:
+            limit = plan.limits.get(ring.point)
+            if limit is not None and self._limits.get(ring.point, ring.asked_bytes) != limit:
+                self._limit(ring.point, limit)
+        self._limits = {point: limit for point, limit in self._limits.items() if point in plan.limits}
+        clips_limit = min(self.clips_limit(), plan.clips_bytes)
+        if clips_limit != self._clips_limit:
+            self._clips_limit = clips_limit
+            self._recorder.limit_clips(clips_limit)
+        return plan
+
+    def disk(self) -> Disk:
+        """The file system that holds them."""
+        whole = os.statvfs(self._folder.path)
+        size_bytes = whole.f_blocks * whole.f_frsize
+        return Disk(
+            free_bytes=whole.f_bavail * whole.f_frsize,
+            budget_bytes=self._settings.disk_budget.of(size_bytes),
+            floor_bytes=self._settings.free_floor.of(size_bytes),
+        )
+
+    def _live_ring(self, point: NodePoint) -> LiveRing:
+        terms = self._terms_of(point.recording)
+        return LiveRing(
+            point.id, _bytes_alone(self._folder.ring(point.id)), terms.asked_bytes, terms.segment_bytes
+        )
+
+    def _ended_rings(self) -> Iterator[EndedRing]:
+        for point_id, ring in resting_rings(self._folder).items():
+            point = self.points.all.get(point_id)
+            if point is not None and point.live:
+                continue
+            ended_ns = ring.last_ns or _changed_ns(ring.path)
+            if point is not None:
+                ended_ns = max(ended_ns, point.since_ns if point.recorded else 0)
+            recording = point_id.rpartition("/")[0]
+            yield EndedRing(
+                point_id, _bytes_alone(ring.path), ended_ns, self._terms_of(recording).retention_ns
+            )
+
+    def _terms_of(self, recording: str) -> RingTerms:
+        terms = self._terms(recording)
+        if terms is None:
+            return self._known_terms.get(recording, RingTerms(0, 0))
+        self._known_terms[recording] = terms
+        return terms
+
+    def _limit(self, point_id: str, limit_bytes: int) -> None:
+        self._limits[point_id] = limit_bytes
+        try:
+            self._recorder.limit(point_id, limit_bytes)
+        except PodcamError as error:
+            self._log.warning("a ring's limit cannot be set", point=point_id, why=error)
+
+    def _remove(self, removal: budget.Removal) -> None:
+        ring = self._folder.ring(removal.point)
+        try:
+            hidden = ring.with_name(f".{ring.name}.removed")
+            ring.rename(hidden)
+            shutil.rmtree(hidden)
+        except OSError as error:
+            self._log.error("a ring cannot be removed", point=removal.point, why=error.strerror)
+            return
+        self._log.info("removed the ring of an ended point", point=removal.point, why=removal.cause.value)
+        self._removed(removal.point, removal.cause)
+        self.points.removed(removal.point)
+
+
+def remove_half_removed(folder: RecorderFolder) -> None:
+    """Remove what an agent was removing when it was killed."""
+    for hidden in folder.points.glob(".*.removed"):
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _statuses(folder: Path) -> Iterable[os.stat_result]:
+    """Of all files below a folder; those that go meanwhile are passed over."""
+    waiting = [folder]
+    while waiting:
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(Path(entry.path))
+                    else:
+                        yield entry.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            continue
+
+
+def _bytes_of(folder: Path) -> int:
+    """On disk, each file counted once however often it is linked."""
+    return sum({status.st_ino: status.st_blocks * 512 for status in _statuses(folder)}.values())
+
+
+def _bytes_alone(folder: Path) -> int:
+    """On disk, without the files that a clip holds too: what would be free without it."""
+    return sum(status.st_blocks * 512 for status in _statuses(folder) if status.st_nlink == 1)
+
+
+def _changed_ns(folder: Path) -> int:
+    try:
+        return folder.stat().st_mtime_ns
+    except OSError:
+        return 0

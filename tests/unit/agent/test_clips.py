@@ -1,0 +1,359 @@
+"""Clips of the cluster and clips on the disk, with a recorder and an API server made of paper."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agents import NOON, SECOND, PaperApi, PaperRecorder, PaperWrites, paper_log
+from podcam.agent.clip_status import PartState
+from podcam.agent.clips import Clips
+from podcam.agent.collection import Collection
+from podcam.agent.marks import Marks
+from podcam.agent.naming import Name
+from podcam.agent.parts import NodePart
+from podcam.clip import COMPLETE, ClipPart, ClipStore, Manifest, read_manifest, write_manifest
+from podcam.errors import ClipError, ConflictError, NotFoundError, UnreachableError
+from podcam.kube import Changed, ClipObject, Deleted, Listed, format_time
+from podcam.model.failure import Failure
+from podcam.model.point import Endpoint, Point, Window
+from podcam.model.verdict import FailureClass
+from podcam.ring import Totals
+
+CLIP = Name("shop", "checkout-20261123-120000")
+ID = "shop_checkout-20261123-120000"
+WINDOW = Window(NOON - 60 * SECOND, NOON + 10 * SECOND)
+FAILURE = Failure(
+    NOON,
+    FailureClass.RESET_EARLY,
+    Endpoint("10.244.0.7", 40_000),
+    Endpoint("10.96.0.5", 5432),
+    "server",
+    NOON,
+)
+PATH = "/apis/podcam.dev/v1alpha1/namespaces/shop/clips"
+
+
+class PaperRings:
+    reaches = True
+    nodes: tuple[str, ...] = ("node-1", "node-2")
+
+    def reach(self, recording: str, pods: tuple[str, ...] | None, window: Window) -> bool:
+        return self.reaches
+
+    def expected(self, recording: str) -> tuple[str, ...]:
+        return self.nodes
+
+
+class PaperPeers:
+    def look_up(self, clip: str, addresses: Iterable[str], done: Callable[[Mapping[str, str]], None]) -> None:
+        done({address: f"name of {address}" for address in addresses})
+
+
+class Node:
+    """The clips of one node; `restart` is what a killed agent's successor sees."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.api = PaperApi()
+        self.rings = PaperRings()
+        self.restart()
+
+    def restart(self) -> None:
+        self.recorder = PaperRecorder()
+        self.writes = PaperWrites(self.api)
+        self.reported: dict[str, NodePart] = {}
+        self.store = ClipStore(self.folder / "clips")
+        self.objects = Collection(
+            ClipObject.parse,
+            changed=self._changed,
+            removed=self._gone,
+            listed=self._listed,
+        )
+        self.clips = Clips(
+            node="node-1",
+            store=self.store,
+            marks=Marks(self.folder),
+            recorder=self.recorder,
+            rings=self.rings,
+            peers=PaperPeers(),
+            writes=self.writes,
+            call=lambda function: function(),
+            objects=self.objects,
+            report=lambda name, part: self.reported.__setitem__(str(name), part),
+            log=paper_log()[0],
+        )
+        self.clips.restore()
+
+    def _changed(self, key: str, clip: ClipObject) -> None:
+        self.clips.changed(key, clip)
+
+    def _gone(self, key: str, clip: ClipObject) -> None:
+        self.clips.gone(key, clip)
+
+    def _listed(self) -> None:
+        self.clips.listed()
+
+    @property
+    def part(self) -> NodePart | None:
+        return self.reported.get(str(CLIP))
+
+    def fails(self) -> None:
+        """A connection fails here: the recorder opens a clip."""
+        self.writes_folder(replace(_manifest(), triggers=(FAILURE,)))
+        self.clips.opened(self.event("wire"))
+
+    def event(self, origin: str) -> dict[str, Any]:
+        path = str(self.store.folder / ID)
+        return {"clip": ID, "path": path, "point": "shop/web-1", "points": None, "origin": origin}
+
+    def writes_folder(self, manifest: Manifest) -> None:
+        path = self.store.folder / ID
+        path.mkdir(parents=True, exist_ok=True)
+        write_manifest(path, manifest)
+
+    def completes(self, *, packets: int = 7) -> None:
+        """The recorder has kept the whole window."""
+        path = self.store.folder / ID
+        part = ClipPart(
+            Point("shop/web-1", "node-1"), "web-1", ("1.seg",), Totals(packets, 700, 0, NOON, NOON)
+        )
+        write_manifest(path, replace(read_manifest(path), state=COMPLETE, parts=(part,)))
+        self.clips.completed(self.event("wire"))
+
+    def hears(self, *bodies: dict[str, Any]) -> None:
+        for body in bodies:
+            self.objects.take(Changed(body))
+
+
+def _manifest() -> Manifest:
+    return Manifest(ID, "it was reset", NOON, WINDOW, recording="shop/checkout")
+
+
+def _object(uid: str = "uid-1", **changes: Any) -> dict[str, Any]:
+    spec = {
+        "recording": "checkout",
+        "reason": "asked for",
+        "window": {"start": format_time(WINDOW.start_ns), "end": format_time(WINDOW.end_ns)},
+        **changes.get("spec", {}),
+    }
+    metadata = {
+        "namespace": "shop",
+        "name": CLIP.name,
+        "uid": uid,
+        "creationTimestamp": format_time(NOON),
+    }
+    return {"metadata": metadata, "spec": spec, "status": changes.get("status", {})}
+
+
+def _reported(state: str) -> dict[str, Any]:
+    return {"status": {"parts": {"node-1": {"state": state}}}}
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Node:
+    return Node(tmp_path)
+
+
+def test_a_failure_seen_here_becomes_an_object(node: Node) -> None:
+    node.fails()
+    node.writes.send()
+    ((verb, path, body),) = node.api.requests
+    assert (verb, path) == ("create", PATH)
+    assert body["metadata"] == {
+        "namespace": "shop",
+        "name": CLIP.name,
+        "labels": {"podcam.dev/recording": "checkout"},
+    }
+    assert body["spec"]["nodes"] == ["node-1", "node-2"]
+    assert body["spec"]["window"] == {
+        "start": format_time(WINDOW.start_ns),
+        "end": format_time(WINDOW.end_ns),
+    }
+    trigger = body["spec"]["trigger"]
+    assert (trigger["class"], trigger["pod"], trigger["node"]) == ("reset-early", "web-1", "node-1")
+    assert trigger["server"] == {"ip": "10.96.0.5", "port": 5432}
+    assert "pods" not in body["spec"]
+    assert node.part == NodePart(PartState.FREEZING, WINDOW)
+
+
+def test_with_scope_pod_the_object_names_the_pod(node: Node) -> None:
+    node.writes_folder(replace(_manifest(), triggers=(FAILURE,)))
+    node.clips.opened({**node.event("wire"), "points": ["shop/checkout/web-1"]})
+    node.writes.send()
+    assert node.api.requests[0][2]["spec"]["pods"] == ["web-1"]
+
+
+def test_the_second_agent_to_create_it_joins(node: Node) -> None:
+    node.fails()
+    node.api.objects[f"{PATH}/{CLIP.name}"] = _object("of-another")
+    node.api.create = _raise(ConflictError("it exists", status=409, reason="AlreadyExists"))  # type: ignore[method-assign]
+    node.writes.send()
+    assert Marks(node.folder).of(ID).uid == "of-another"
+    assert node.part is not None
+
+
+def test_an_object_waits_for_the_api_server_and_outlives_a_restart(node: Node) -> None:
+    node.api.fails = UnreachableError("it is down")
+    node.fails()
+    node.writes.send()
+    node.completes()
+    node.restart()
+    node.api.fails = None
+    node.objects.take(Listed(()))
+    assert (node.store.folder / ID).exists()
+    node.writes.send()
+    body = node.api.requests[0][2]
+    assert body["spec"]["trigger"]["pod"] == "web-1"
+    assert node.part is not None
+    assert node.part.state is PartState.COMPLETE
+
+
+def test_a_clip_is_complete_once_its_addresses_have_names(node: Node) -> None:
+    node.fails()
+    node.writes.send()
+    node.completes()
+    assert read_manifest(node.store.folder / ID).names == {
+        "10.244.0.7": "name of 10.244.0.7",
+        "10.96.0.5": "name of 10.96.0.5",
+    }
+    assert node.part is not None
+    assert (node.part.state, node.part.pods[0].pod) == (PartState.COMPLETE, "web-1")
+
+
+def test_a_clip_without_packets_is_nothing(node: Node) -> None:
+    node.hears(_object())
+    node.writes_folder(_manifest())
+    node.completes(packets=0)
+    assert node.part is not None
+    assert node.part.state is PartState.NOTHING
+
+
+def test_an_object_makes_this_node_keep_its_part(node: Node) -> None:
+    node.hears(_object(spec={"pods": ["web-1"], "trigger": _trigger("node-2")}))
+    (request,) = node.recorder.kept
+    assert (request.clip, request.recording, request.window) == (ID, "shop/checkout", WINDOW)
+    assert request.points == {"shop/checkout/web-1"}
+    assert request.joins
+    node.hears(_object(status={"state": "Freezing"}))
+    assert len(node.recorder.kept) == 1
+
+
+def test_what_a_person_asks_for_joins_nothing(node: Node) -> None:
+    node.hears(_object())
+    assert not node.recorder.kept[0].joins
+    assert node.recorder.kept[0].points is None
+
+
+def test_an_expected_node_without_rings_says_so(node: Node) -> None:
+    node.rings.reaches = False
+    node.hears(_object(spec={"nodes": ["node-1"]}))
+    assert node.part is not None
+    assert node.part.state is PartState.NOTHING
+
+
+def test_a_node_that_is_not_concerned_says_nothing(node: Node) -> None:
+    node.rings.reaches = False
+    node.hears(_object(spec={"nodes": ["node-2"]}))
+    assert node.part is None
+    assert not node.recorder.kept
+
+
+def test_what_was_reported_as_settled_is_left(node: Node) -> None:
+    for state in ("Nothing", "Failed", "Removed"):
+        node.hears(_object(**_reported(state)))
+    assert node.part is None
+    assert not node.recorder.kept
+
+
+def test_a_part_whose_files_are_lost_is_removed(node: Node) -> None:
+    node.hears(_object(**_reported("Complete")))
+    assert node.part is not None
+    assert node.part.state is PartState.REMOVED
+
+
+def test_a_part_that_cannot_be_kept_has_failed(node: Node) -> None:
+    node.recorder.refuses = ClipError("the disk is full")
+    node.hears(_object())
+    assert node.part == NodePart(PartState.FAILED, WINDOW, "the disk is full")
+
+
+def test_two_agents_that_saw_a_failure_at_once_keep_what_both_need(node: Node) -> None:
+    node.fails()
+    earlier = {"start": format_time(WINDOW.start_ns - 9 * SECOND), "end": format_time(WINDOW.end_ns)}
+    node.hears(_object(spec={"window": earlier, "trigger": _trigger("node-2")}))
+    (request,) = node.recorder.kept
+    assert request.window.start_ns == WINDOW.start_ns - 9 * SECOND
+
+
+def test_a_clip_goes_with_its_object(node: Node) -> None:
+    node.hears(_object())
+    node.objects.take(Deleted(_object()))
+    assert node.recorder.asked == [("drop", ID)]
+    assert node.clips.path_of(CLIP) is None
+    assert Marks(node.folder).all() == set()
+
+
+def test_a_clip_whose_object_went_unseen_goes_at_the_next_list(node: Node) -> None:
+    node.fails()
+    node.writes.send()
+    node.completes()
+    node.restart()
+    node.objects.take(Listed(()))
+    assert node.recorder.asked == [("drop", ID)]
+
+
+def test_another_clip_of_the_same_name_takes_its_place(node: Node) -> None:
+    node.hears(_object("first"))
+    node.hears(_object("second"))
+    assert node.recorder.asked == [("drop", ID)]
+    assert len(node.recorder.kept) == 2
+    assert Marks(node.folder).of(ID).uid == "second"
+
+
+def test_a_clip_goes_with_its_namespace(node: Node) -> None:
+    node.fails()
+    node.api.create = _raise(NotFoundError("no namespace shop", status=404))  # type: ignore[method-assign]
+    node.writes.send()
+    assert node.recorder.asked == [("drop", ID)]
+
+
+def test_a_clip_that_the_budget_took_is_told(node: Node) -> None:
+    node.hears(_object())
+    node.clips.removed({"clip": ID, "reason": "the clips reached their budget"})
+    assert node.part == NodePart(PartState.REMOVED, WINDOW, "the clips reached their budget")
+    assert node.clips.path_of(CLIP) is None
+
+
+def test_a_failure_joins_no_clip_that_is_over(node: Node) -> None:
+    node.hears(_object())
+    assert node.clips.over("shop", NOON) == set()
+    assert node.clips.over("shop", WINDOW.end_ns + 1) == {CLIP.name}
+    assert node.clips.over("other", WINDOW.end_ns + 1) == set()
+    node.restart()
+    node.fails()
+    node.completes()
+    assert node.clips.over("shop", NOON) == {CLIP.name}
+
+
+def test_clips_of_a_recorder_without_a_cluster_are_left_alone(node: Node) -> None:
+    path = node.store.folder / "20261123-120000-reset"
+    path.mkdir(parents=True)
+    write_manifest(path, replace(_manifest(), id=path.name))
+    node.restart()
+    node.objects.take(Listed(()))
+    assert path.exists()
+    assert not node.writes.waiting
+
+
+def _trigger(node: str) -> dict[str, Any]:
+    return {"class": "reset", "pod": "web-9", "node": node, "time": format_time(NOON)}
+
+
+def _raise(error: Exception) -> Callable[..., Any]:
+    def raise_it(*_arguments: Any, **_options: Any) -> Any:
+        raise error
+
+    return raise_it
