@@ -110,7 +110,7 @@ def _refusal(
     if pod.host_network and not allowed.allow_host_network:
         return Refusal(
             "HostNetworkNotAllowed",
-            "the pod is in its node's own network, and its namespace does not let recordings in there: whoever "
+            "the pod is in its node's own network, and its namespace does not let recordings in there: who "
             f"may change namespace {pod.namespace} has to annotate it with {ALLOW_HOST_NETWORK}=true",
         )
     if pod.runtime_class is not None:

@@ -1,13 +1,16 @@
 """From what stands in a `Recording` to what the recorder is told. Pure."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 
+from podcam.capture import DEFAULT_SNAPLEN
 from podcam.kube import NamespaceLimits, Recording
 from podcam.recorder import RecordingSettings, RingSettings, Scope, TrafficSettings, TriggerSettings
 from podcam.trigger import DEFAULT_CLASSES
 
 _ALL_INTERFACES = "any"
+_MOST_HEADERS = 128
+"""Ethernet, IPv6 and TCP with all its options take 114 bytes. A namespace's limit cuts whole packets behind
+them, too: fragments, and what is neither TCP nor UDP, have payload that the limit on payload cannot see."""
 
 
 def recording_settings(recording: Recording, limits: NamespaceLimits) -> RecordingSettings:
@@ -65,15 +68,17 @@ def search_domains(namespace: str, own_search: Iterable[str], own_namespace: str
 
 
 def _traffic(recording: Recording, limits: NamespaceLimits) -> TrafficSettings:
-    payloads = [
-        payload for payload in (recording.payload_bytes, limits.max_payload_bytes) if payload is not None
-    ]
-    traffic = TrafficSettings(
+    allowed = limits.max_payload_bytes
+    payload, snaplen = recording.payload_bytes, recording.snaplen or DEFAULT_SNAPLEN
+    if allowed is not None:
+        payload = allowed if payload is None else min(payload, allowed)
+        snaplen = min(snaplen, _MOST_HEADERS + allowed)
+    return TrafficSettings(
         interfaces=() if _ALL_INTERFACES in recording.interfaces else recording.interfaces,
         networks=recording.networks,
         names=recording.names,
         ports=recording.ports,
         narrow=recording.narrow,
-        payload_bytes=min(payloads, default=None),
+        payload_bytes=payload,
+        snaplen=snaplen,
     )
-    return traffic if not recording.snaplen else replace(traffic, snaplen=recording.snaplen)
