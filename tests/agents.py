@@ -77,7 +77,7 @@ class PaperRecorder:
         self.clips_limit = limit_bytes
 
     def totals(self) -> Mapping[str, Mapping[str, int | None]]:
-        return self.counts
+        return {point_id: self.counts.get(point_id, {}) for point_id in self.added}
 
     def keep(self, request: KeepRequest) -> None:
         if self.refuses is not None:

@@ -30,7 +30,7 @@ from podcam.agent.naming import Name, PointId, clip_folder, wire_clip_name
 from podcam.agent.parts import NodePart
 from podcam.agent.peers import Peers
 from podcam.agent.points import NodePoint, Points
-from podcam.agent.rings import Rings, RingTerms, remove_half_removed
+from podcam.agent.rings import Rings, RingTerms
 from podcam.agent.served import ServedAgent
 from podcam.agent.settings import AgentSettings
 from podcam.agent.statuses import Statuses
@@ -139,7 +139,7 @@ class Agent:
         self._arrange_points()
         self._arrange_clips((settings.pod, settings.http_port, public_key_text(key.public)))
         served = ServedAgent(
-            self._loop.call,
+            self._call,
             lambda: self._beat_seconds,
             self._clock.monotonic,
             self._metrics,
@@ -255,7 +255,6 @@ class Agent:
 
     def _start(self) -> None:
         self._recorder.start()
-        remove_half_removed(self._folder)
         self._rings.restore()
         self._clips.restore()
         self._namespace_watch = self._finder.watch()
@@ -470,12 +469,14 @@ class Agent:
         match event["event"]:
             case "started":
                 self._points.started(event["id"])
+                self._rings.started(event["id"])
             case "status":
                 self._tallies.take(event["id"], event)
+                self._hear_suppressed(event)
             case "stopped":
                 self._tallies.take(event["id"], event)
                 self._tallies.totals.ended(event["id"])
-                self._points.stopped(event["id"])
+                self._points.stopped(event["id"], event["why"])
             case "failure":
                 self._tallies.of(event["recording"]).failures[str(event["class"])] += 1
                 self._log.info("a connection failed", point=event["id"], failure=str(event["class"]))
@@ -489,6 +490,13 @@ class Agent:
                 self._clips.removed(event)
             case "warning":
                 self._hear_warning(event)
+
+    def _hear_suppressed(self, event: Event) -> None:
+        tally, count = self._tallies.of(event["recording"]), event["suppressed"]
+        if count > tally.suppressed:
+            tally.suppressed = count
+            note = "failures make no more clips for now, as there were enough: they are counted"
+            self._warn(event["recording"], "ClipsSuppressed", note)
 
     def _hear_warning(self, event: Event) -> None:
         point_id, recording = event.get("id"), event.get("recording")
@@ -519,7 +527,7 @@ class Agent:
                 tallies=self._tallies,
                 watches=self._watches.figures(),
                 requests=dict(self._writes.answers),
-                restarts=self._recorder.restarts,
+                restarts={},
             )
         )
 

@@ -68,6 +68,9 @@ class Recording(Protocol):
     def end(self, point_id: str, why: str) -> None:
         """Record it no more: `stopped` follows. Raises PodcamError."""
 
+    def totals(self) -> Mapping[str, object]:
+        """By the ids of the points that it has."""
+
 
 class Finder(Protocol):
     """From a pod to its network namespace."""
@@ -167,16 +170,24 @@ class Points:
         self.open_seconds.append(took)
         self._log.info("recording", point=point.id, seconds=round(took, 3))
 
-    def stopped(self, point_id: str) -> None:
+    def stopped(self, point_id: str, why: str) -> None:
         """The recorder has written the last of the point."""
         point = self.all.get(point_id)
         if point is None:
             return
+        if not point.ending and point_id in self._latest and point_id in self._recorder.totals():
+            point.adding = True  # its recording was changed: the recorder opens it anew by itself
+            self._set(point, PointState.WAITING, "Reopening", why)
+            return
         asked = point.ending
         point.adding = point.ending = False
         point.namespace = None
-        if not asked and point.state is not PointState.WAITING:
-            self._set(point, PointState.WAITING, "Stopped", "the recorder ended it")
+        if not asked and point_id in self._latest:
+            self._log.warning("the recorder gave up a point", point=point_id, why=why)
+            self._set(point, PointState.REFUSED, "RecorderRefused", why)
+            self._refused(point)
+            self._again(point, _REFUSED_PAUSE_SECONDS)
+            return
         wanted = self._latest.get(point_id)
         if wanted is not None:
             self._approach(point_id, wanted)

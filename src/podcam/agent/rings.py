@@ -1,7 +1,6 @@
 """The rings on a node's disk: how large they are and may be, and when those of ended points go."""
 
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +91,7 @@ class Rings:
                 point = PointId.parse(point_id)
             except ValueError:
                 continue  # not one of a cluster's
-            self.points.resting(point_id, point.recording_id, point.pod, ring.last_ns or self._now_ns())
+            self.points.resting(point_id, point.recording_id, point.pod, ring.last_ns)
 
     def admit(self, point_id: str, recording: str) -> int | Refusal | None:
         """How many bytes a new point's ring may take (None: as many as asked), or why it has no room."""
@@ -105,6 +104,12 @@ class Rings:
         limit = plan.limits[point_id]
         self._limits[point_id] = limit
         return None if limit >= terms.asked_bytes else limit
+
+    def started(self, point_id: str) -> None:
+        """The recorder has opened a point, maybe anew: then it does not know of its limit."""
+        limit = self._limits.get(point_id)
+        if limit is not None:
+            self._limit(point_id, limit)
 
     def keep_within(self) -> None:
         """Let go what is over the budgets, and give back what there is room for."""
@@ -122,7 +127,7 @@ class Rings:
                 if window.end_ns >= (point.since_ns if oldest_ns is None else oldest_ns):
                     return True
             ring = rings.get(point.id)
-            if ring is not None and ring.last_ns is not None and ring.last_ns >= window.start_ns:
+            if ring is not None and ring.last_ns >= window.start_ns:
                 return True
         return False
 
@@ -197,7 +202,7 @@ class Rings:
             point = self.points.all.get(point_id)
             if point is not None and point.live:
                 continue
-            ended_ns = ring.last_ns or _changed_ns(ring.path)
+            ended_ns = ring.last_ns
             if point is not None:
                 ended_ns = max(ended_ns, point.since_ns if point.recorded else 0)
             recording = point_id.rpartition("/")[0]
@@ -220,23 +225,14 @@ class Rings:
             self._log.warning("a ring's limit cannot be set", point=point_id, why=error)
 
     def _remove(self, removal: budget.Removal) -> None:
-        ring = self._folder.ring(removal.point)
         try:
-            hidden = ring.with_name(f".{ring.name}.removed")
-            ring.rename(hidden)
-            shutil.rmtree(hidden)
-        except OSError as error:
-            self._log.error("a ring cannot be removed", point=removal.point, why=error.strerror)
+            self._folder.remove_ring(removal.point)
+        except PodcamError as error:
+            self._log.error("a ring cannot be removed", point=removal.point, why=error)
             return
         self._log.info("removed the ring of an ended point", point=removal.point, why=removal.cause.value)
         self._removed(removal.point, removal.cause)
         self.points.removed(removal.point)
-
-
-def remove_half_removed(folder: RecorderFolder) -> None:
-    """Remove what an agent was removing when it was killed."""
-    for hidden in folder.points.glob(".*.removed"):
-        shutil.rmtree(hidden, ignore_errors=True)
 
 
 def _statuses(folder: Path) -> Iterable[os.stat_result]:
@@ -262,10 +258,3 @@ def _bytes_of(folder: Path) -> int:
 def _bytes_alone(folder: Path) -> int:
     """On disk, without the files that a clip holds too: what would be free without it."""
     return sum(status.st_blocks * 512 for status in _statuses(folder) if status.st_nlink == 1)
-
-
-def _changed_ns(folder: Path) -> int:
-    try:
-        return folder.stat().st_mtime_ns
-    except OSError:
-        return 0

@@ -98,7 +98,7 @@ def test_a_pod_that_is_gone_keeps_its_ring(node: Node) -> None:
     node.starts(pod("web-1"))
     node.runs()
     assert node.recorder.asked[-1] == ("end", ID)
-    node.points.stopped(ID)
+    node.points.stopped(ID, "it was told to")
     assert node.point().state is PointState.ENDED
     node.points.removed(ID)
     assert ID not in node.points.all
@@ -118,7 +118,7 @@ def test_a_namespace_that_goes_ends_the_point_though_the_api_server_says_nothing
     node.finder.goes("uid-web-1")
     node.points.namespaces_changed()
     assert node.recorder.asked[-1] == ("end", ID)
-    node.points.stopped(ID)
+    node.points.stopped(ID, "it was told to")
     assert node.point().state is PointState.WAITING
 
 
@@ -128,7 +128,7 @@ def test_a_pod_that_is_being_deleted_is_recorded_to_its_end(node: Node) -> None:
     assert node.point().state is PointState.RECORDING
     node.finder.goes("uid-web-1")
     node.points.namespaces_changed()
-    node.points.stopped(ID)
+    node.points.stopped(ID, "it was told to")
     assert node.point().state is PointState.ENDED
     looks = node.finder.looks
     node.points.reconcile()
@@ -143,7 +143,7 @@ def test_a_sandbox_made_anew_goes_on_in_the_same_ring(node: Node) -> None:
     node.finder.appears("uid-web-1")
     node.points.namespaces_changed()
     assert node.recorder.asked == [("add", ID), ("end", ID)]  # not both at once: the ring is one
-    node.points.stopped(ID)
+    node.points.stopped(ID, "it was told to")
     assert node.recorder.asked[-1] == ("add", ID)
 
 
@@ -153,7 +153,7 @@ def test_a_pod_made_anew_under_its_name_goes_on_in_the_same_ring(node: Node) -> 
     node.runs(pod("db-0", uid="second"))
     point_id = "shop/checkout/db-0"
     assert node.recorder.asked[-1] == ("end", point_id)
-    node.points.stopped(point_id)
+    node.points.stopped(point_id, "it was told to")
     assert node.recorder.asked[-1] == ("add", point_id)
     node.points.started(point_id)
     assert node.point(point_id).state is PointState.RECORDING
@@ -183,7 +183,7 @@ def test_what_may_be_recorded_no_more_is_ended(node: Node) -> None:
     node.starts(pod("web-1"))
     node.runs(pod("web-1"), refusal=Refusal("HostNetworkNotAllowed", "not allowed any more"))
     assert node.recorder.asked[-1] == ("end", ID)
-    node.points.stopped(ID)
+    node.points.stopped(ID, "it was told to")
     assert node.point().state is PointState.REFUSED
     node.runs(pod("web-1"))
     assert node.recorder.asked[-1] == ("add", ID)
@@ -213,14 +213,26 @@ def test_what_the_recorder_refuses_is_told_and_tried_again(node: Node) -> None:
 
 def test_a_ring_that_the_recorder_gave_up_is_opened_again(node: Node) -> None:
     node.starts(pod("web-1"))
-    node.points.stopped(ID)
+    del node.recorder.added[ID]
+    node.points.stopped(ID, "the disk is full")
+    assert (node.point().state, node.point().message) == (PointState.REFUSED, "the disk is full")
+    node.clock.passes(31)
     assert node.recorder.asked == [("add", ID), ("add", ID)]
+
+
+def test_a_recording_that_changes_has_its_points_opened_anew_by_the_recorder(node: Node) -> None:
+    node.starts(pod("web-1"))
+    node.points.stopped(ID, "its recording was changed")
+    assert node.point().state is PointState.WAITING
+    node.points.started(ID)
+    assert node.point().state is PointState.RECORDING
+    assert node.recorder.asked == [("add", ID)]
 
 
 def test_at_the_end_all_points_wait_for_the_next_agent(node: Node) -> None:
     node.starts(pod("web-1"))
     node.points.close()
-    node.points.stopped(ID)
+    node.points.stopped(ID, "it was told to")
     point = node.point()
     assert (point.state, point.reason) == (PointState.WAITING, "AgentEnded")
     assert node.recorder.asked == [("add", ID)]
