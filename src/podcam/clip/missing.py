@@ -7,6 +7,7 @@ from typing import Any, Final
 from podcam.model.point import Gap, Window
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_DATE: Final = len("2026-01-31 ")
 _MOST_TOLD: Final = 10
 _FOREVER_NS: Final = 253_402_300_799 * 10**9
 """Where the calendar ends: a clip may come from somebody else."""
@@ -16,6 +17,8 @@ def gap_sentence(point: str, gap: Gap) -> str:
     """Where nothing was recorded, for how long, and why; no full stop."""
     lasted = _lasted(gap.until_ns - gap.since_ns)
     since, until = _moment(gap.since_ns), _moment(gap.until_ns)
+    if until[:_DATE] == since[:_DATE]:
+        until = until[_DATE:]
     return f"nothing was recorded at {point} from {since} to {until} UTC ({lasted}): {gap.reason}"
 
 

@@ -15,7 +15,7 @@ from recorded_clips import EVER, NOW, SECOND, at, clip_of, recorded, run, tshark
 MS = 1_000_000
 OUT = "the recorder was not running"
 GAP = Gap(NOW + SECOND, NOW + 3 * SECOND - 800 * MS, OUT)
-TOLD = "nothing was recorded at a from 2023-11-14 22:13:21.000 to 2023-11-14 22:13:22.200 UTC (1.2 s): " + OUT
+TOLD = "nothing was recorded at a from 2023-11-14 22:13:21.000 to 22:13:22.200 UTC (1.2 s): " + OUT
 
 
 def changed(clip: Path, **changes: object) -> Path:
