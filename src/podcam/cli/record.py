@@ -3,6 +3,7 @@
 import argparse
 import ipaddress
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from podcam.capture import Network
@@ -38,9 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "podcam record [OPTION…] [-- COMMAND…]"
     parser.epilog = _EXAMPLES
     _add_where(parser.add_argument_group("where"))
-    _add_which(parser.add_argument_group("which packets"))
-    _add_how_much(parser.add_argument_group("how much is kept"))
-    _add_trigger(parser.add_argument_group("what triggers a clip"))
+    add_which(parser.add_argument_group("which packets"))
+    add_how_much(parser.add_argument_group("how much is kept"))
+    add_trigger(parser.add_argument_group("what triggers a clip"))
     parser.add_argument("--json", action="store_true", help="one event per line on standard output")
     parser.add_argument("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
 
@@ -62,7 +63,8 @@ def _add_where(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def _add_which(group: argparse._ArgumentGroup) -> None:
+def add_which(group: argparse._ArgumentGroup) -> None:
+    """Declare which packets are recorded."""
     group.add_argument(
         "--host",
         action="append",
@@ -100,7 +102,8 @@ def _add_which(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def _add_how_much(group: argparse._ArgumentGroup) -> None:
+def add_how_much(group: argparse._ArgumentGroup) -> None:
+    """Declare how much is kept, where, and for how long."""
     group.add_argument(
         "--ring",
         type=arguments.ring_size,
@@ -144,7 +147,8 @@ def _add_how_much(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def _add_trigger(group: argparse._ArgumentGroup) -> None:
+def add_trigger(group: argparse._ArgumentGroup) -> None:
+    """Declare what starts a clip, and how far it reaches."""
     group.add_argument(
         "--on",
         action="append",
@@ -171,13 +175,9 @@ def _add_trigger(group: argparse._ArgumentGroup) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Record until told to stop, until the time is over, or until the command ends."""
-    command = args.command[1:] if args.command[:1] == ["--"] else args.command
-    if args.command[:1] not in ([], ["--"]):
-        raise UsageError(f"what is {args.command[0]!r}? A command to record comes after --")
-    if args.command and not command:
-        raise UsageError("there is no command after --")
+    command = command_after(args.command)
     reporter: Reporter = JsonLines() if args.json else LiveLine() if sys.stderr.isatty() else PlainLines()
-    settings, recording = _settings(args), _recording(args)
+    settings, recording = recorder_settings(args), recording_settings(args)
     try:
         return Foreground(settings, recording, args.netns, reporter.show).run(
             duration_ns=args.duration_ns, command=command
@@ -186,7 +186,21 @@ def run(args: argparse.Namespace) -> int:
         reporter.close()
 
 
-def _settings(args: argparse.Namespace) -> RecorderSettings:
+def command_after(rest: Sequence[str]) -> Sequence[str]:
+    """What stands after `--`, where argparse left the rest of the command line.
+
+    Raises:
+        UsageError: nothing does, or something else stands before it.
+    """
+    if rest[:1] not in ([], ["--"]):
+        raise UsageError(f"what is {rest[0]!r}? A command to record comes after --")
+    if len(rest) == 1:
+        raise UsageError("there is no command after --")
+    return rest[1:]
+
+
+def recorder_settings(args: argparse.Namespace) -> RecorderSettings:
+    """What the flags of `add_how_much` say."""
     return RecorderSettings(
         folder=args.dir,
         kernel_memory_bytes=args.memory,
@@ -195,7 +209,8 @@ def _settings(args: argparse.Namespace) -> RecorderSettings:
     )
 
 
-def _recording(args: argparse.Namespace) -> RecordingSettings:
+def recording_settings(args: argparse.Namespace) -> RecordingSettings:
+    """What the flags of `add_which`, `add_how_much` and `add_trigger` say, and --interface."""
     networks, names = _hosts(args.host)
     return RecordingSettings(
         traffic=TrafficSettings(
