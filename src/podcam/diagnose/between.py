@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from podcam.diagnose.gaps import SILENT
+from podcam.diagnose.gaps import EDGE_NS, SILENT
 from podcam.diagnose.wording import byte_count, times
 from podcam.model.connection import Conversation, Packet, TcpFlags
 from podcam.model.diagnosis import Evidence, Verdict
@@ -60,7 +60,7 @@ class Place:
             self.dropped == 0
             and since_ns in self.recorded
             and whole.end_ns in self.recorded
-            and not any(whole.overlaps(gap.since_ns, gap.until_ns) for gap in self.gaps)
+            and not any(whole.overlaps(gap.since_ns - EDGE_NS, gap.until_ns) for gap in self.gaps)
             and (not self.windows or any(since_ns in w and whole.end_ns in w for w in self.windows))
         )
 

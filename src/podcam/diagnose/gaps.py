@@ -27,6 +27,9 @@ SILENT: Final = frozenset(
 )
 """Verdicts that rest on what did not come, or came late."""
 
+EDGE_NS: Final = 500_000_000
+"""So long before a gap packets may be missing already: those that a killed recorder had not yet written."""
+
 _ANSWER_NS: Final = 1_000_000_000
 """How long after the last packet the answer could still have come."""
 
@@ -49,7 +52,7 @@ def with_gaps(verdict: Verdict, span: Span, gaps: Sequence[Gap]) -> Verdict:
     if verdict.id in SILENT:
         since = min((proof.time_ns for proof in verdict.evidence), default=span.first_ns)
         until = span.last_ns + (0 if span.ended else _ANSWER_NS)
-        if silent := _overlapping(gaps, since, until):
+        if silent := _overlapping(gaps, since, until + EDGE_NS):
             return _not_known(verdict, silent)
         return verdict
     if within := _overlapping(gaps, span.first_ns, span.last_ns):

@@ -207,8 +207,9 @@ def test_a_reset_that_arrived_and_never_left(tmp_path: Path) -> None:
         {"dropped": 1},
         {"gaps": (Gap(START_NS, START_NS + MS, "the recorder was not running"),)},
         {"gaps": (Gap(START_NS + 50 * MS, START_NS + 60 * MS, "the writer ended"),)},
+        {"gaps": (Gap(START_NS + 600 * MS, START_NS + 900 * MS, "killed: its last packets are lost too"),)},
     ],
-    ids=["packets were lost there", "a gap", "a gap right after it"],
+    ids=["packets were lost there", "a gap", "a gap right after it", "a recorder that is killed after it"],
 )
 def test_nothing_is_proved_where_a_point_may_have_missed_it(
     tmp_path: Path, changes: dict[str, object]
