@@ -9,7 +9,6 @@ PODCAM_E2E_LAB_IMAGE      an image with Python 3.11 and PostgreSQL for the scena
 
 import itertools
 import os
-import re
 import secrets
 import shutil
 import subprocess
@@ -98,10 +97,8 @@ def agent_image(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def installed(cluster: Cluster, agent_image: str) -> None:
     """Podcam is applied to the cluster; its agents may not be there yet."""
-    rendered = cluster.kubectl("kustomize", _REPOSITORY / "deploy" / "base")
-    manifest, changed = re.subn(r"podcam\.dev/agent:\S+", agent_image, rendered)
-    assert changed == 1
-    cluster.kubectl("apply", "-f", "-", given=manifest)
+    # What a person tried out on this cluster gives way to the files of this repository.
+    cluster.kubectl("podcam", "install", "--image", agent_image, "--no-wait", "--force-conflicts")
     cluster.kubectl(
         "wait", "--for=condition=Established", *(f"crd/{kind}.podcam.dev" for kind in _KINDS), "--timeout=30s"
     )
