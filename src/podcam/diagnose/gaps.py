@@ -51,8 +51,8 @@ def with_gaps(verdict: Verdict, span: Span, gaps: Sequence[Gap]) -> Verdict:
     """The verdict, as far as it stands although nothing was recorded in the gaps of the point."""
     if verdict.id in SILENT:
         since = min((proof.time_ns for proof in verdict.evidence), default=span.first_ns)
-        until = span.last_ns + (0 if span.ended else _ANSWER_NS)
-        if silent := _overlapping(gaps, since, until + EDGE_NS):
+        until = span.last_ns + (0 if span.ended else _ANSWER_NS + EDGE_NS)
+        if silent := _overlapping(gaps, since, until):
             return _not_known(verdict, silent)
         return verdict
     if within := _overlapping(gaps, span.first_ns, span.last_ns):

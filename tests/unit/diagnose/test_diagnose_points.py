@@ -359,6 +359,18 @@ def test_silence_in_a_gap_is_nobodys(tmp_path: Path) -> None:
     assert row.verdict.id is VerdictId.CONNECT_TIMEOUT
 
 
+def test_silence_that_was_seen_to_its_end_stays_a_failure(tmp_path: Path) -> None:
+    """Blocks are written in order: what lies before the recorded FIN was recorded, too."""
+    talk = asking()
+    talk.client(DATA, startup())
+    talk.server(ACK)
+    talk.wait(5_000)
+    talk.client(FIN | ACK)
+    gap = Gap(talk.now_ns + 100 * MS, talk.now_ns + SECOND, OUT)
+    (row,) = alone(tmp_path, talk.packets, gap).connections
+    assert (row.verdict.id, row.verdict.failed) == (VerdictId.STARTUP_TIMEOUT, True)
+
+
 def test_a_failure_around_a_gap_says_what_it_cannot_know(tmp_path: Path) -> None:
     talk = asking()
     talk.client(DATA, startup())
