@@ -22,8 +22,8 @@ LONGEST_CLIP_NAME = 63
 
 _LONGEST_RECORDING = 40
 _LONGEST_SUFFIX = 14
-_LONGEST_FILE_NAME = 255
-"""NAME_MAX of limits.h: bytes in one part of a path."""
+_LONGEST_FOLDER = 255 - len("..removed")
+"""NAME_MAX of limits.h, less what a folder's name has around it while the folder is being removed."""
 
 _SECOND_NS = 1_000_000_000
 _GENERATED = re.compile(r"-([bcdfghjklmnpqrstvwxz2456789]{5})$")
@@ -77,7 +77,7 @@ class PointId:
     @property
     def fits_a_folder(self) -> bool:
         """Whether the folder of its ring, whose name spells each slash with three characters, can be made."""
-        return len(str(self)) + 2 * 2 <= _LONGEST_FILE_NAME
+        return len(str(self)) + 2 * 2 <= _LONGEST_FOLDER
 
     @classmethod
     def parse(cls, text: str) -> "PointId":
@@ -99,8 +99,8 @@ def clip_folder(clip: Name) -> str:
         ValueError: the name is longer than a folder's can be.
     """
     folder = f"{clip.namespace}_{clip.name}"
-    if len(folder) > _LONGEST_FILE_NAME:
-        raise ValueError(f"the name of the clip is too long by {len(folder) - _LONGEST_FILE_NAME} characters")
+    if len(folder) > _LONGEST_FOLDER:
+        raise ValueError(f"the name of the clip is too long by {len(folder) - _LONGEST_FOLDER} characters")
     return folder
 
 

@@ -119,21 +119,18 @@ def entry_due(fresh: Mapping[str, Any] | None, standing: Mapping[str, Any] | Non
     return None
 
 
-def merged(
-    status: Mapping[str, Any], generation: int, now_ns: int, *, problem: str | None = None
-) -> dict[str, Any] | None:
+def merged(status: Mapping[str, Any], generation: int, now_ns: int) -> dict[str, Any] | None:
     """The fields that follow from the entries of all nodes; None when they stand so already.
 
     Args:
         status: of the recording, as it stands.
         generation: of its spec.
         now_ns: the wall clock, for a condition that changes.
-        problem: what makes its spec one that no agent can follow.
     """
     pods = _latest_by_pod(status)
     concerned = [point for point in pods if point["state"] != PointState.ENDED]
     recorded = [point for point in concerned if point["state"] == PointState.RECORDING]
-    value, reason, message = _condition(pods, concerned, recorded, problem)
+    value, reason, message = _condition(pods, concerned, recorded)
     condition = {
         "type": "Recording",
         "status": value,
@@ -153,10 +150,7 @@ def _condition(
     pods: list[Mapping[str, Any]],
     concerned: list[Mapping[str, Any]],
     recorded: list[Mapping[str, Any]],
-    problem: str | None,
 ) -> tuple[str, str, str]:
-    if problem is not None:
-        return "False", "Invalid", _cut(problem)
     if not concerned:
         why = "the pods that it covered have ended" if pods else "it covers no pod that runs"
         return "False", "NoPods", why

@@ -39,21 +39,6 @@ def limit_notes(recording: Recording, limits: NamespaceLimits) -> tuple[str, ...
     return tuple(notes)
 
 
-def reopened_for(before: RecordingSettings, after: RecordingSettings) -> tuple[str, ...]:
-    """The parts of a spec whose change makes the recorder open the points of a recording anew.
-
-    Each leaves a short gap in the rings; other changes are taken in without one.
-    """
-    if before.records_like(after):
-        return ()
-    changed = {
-        "the traffic": before.traffic != after.traffic,
-        "the ring": before.ring != after.ring,
-        "the triggers": before.trigger != after.trigger,
-    }
-    return tuple(part for part, differs in changed.items() if differs)
-
-
 def search_domains(namespace: str, own_search: Iterable[str], own_namespace: str) -> tuple[str, ...]:
     """The DNS search domains of a namespace's pods, told from the agent's own (resolv.conf(5)).
 

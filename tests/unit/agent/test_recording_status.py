@@ -33,8 +33,8 @@ def points(**states: str) -> dict[str, Any]:
     return {"points": [{"pod": pod.replace("_", "-"), "state": state} for pod, state in states.items()]}
 
 
-def condition(status: Mapping[str, Any], **options: str) -> tuple[str, str, str]:
-    fields = merged(status, 1, NOW_NS, **options)
+def condition(status: Mapping[str, Any]) -> tuple[str, str, str]:
+    fields = merged(status, 1, NOW_NS)
     assert fields is not None
     (only,) = fields["conditions"]
     return only["status"], only["reason"], only["message"]
@@ -216,10 +216,6 @@ def test_ended_pods_do_not_count() -> None:
 
 def test_a_recording_without_a_pod_says_so() -> None:
     assert condition({}) == ("False", "NoPods", "it covers no pod that runs")
-
-
-def test_a_recording_that_nobody_can_follow_says_why() -> None:
-    assert condition({}, problem="spec.hosts holds 'a/b'") == ("False", "Invalid", "spec.hosts holds 'a/b'")
 
 
 def test_a_pod_that_moved_counts_where_it_came_last() -> None:
