@@ -1,4 +1,4 @@
-"""An API server with objects in it, for tests of `kubectl podcam`: lists, creates, patches, deletes, and watches.
+"""An API server with objects in it, for tests of `kubectl podcam`: it lists, creates, patches, deletes.
 
     with FakeCluster() as cluster:
         cluster.add(PODS, {"metadata": {"name": "web-1", "namespace": "shop"}, …})
@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import kmock
+from kmock import Response  # type: ignore[attr-defined]  # public, but not in its __all__
 
 from kube_server import KubeServer, page, refused
 from podcam.kube import Kind, LabelSelector, path_of
@@ -53,9 +54,14 @@ class FakeCluster(KubeServer):
             each = {"apiVersion": kind.api_version, "kind": kind.kind, **body}
             self.objects[path_of(kind, metadata.get("namespace"), metadata["name"])] = each
 
-    def tells(self, kind: Kind, *bodies: Object) -> None:
-        """A watch of this kind tells these, one after the other, and is silent then."""
-        self._told[kind.plural] += [{"type": "MODIFIED", "object": _versioned(body)} for body in bodies]
+    def tells(self, kind: Kind, *bodies: Object | None) -> None:
+        """A watch of this kind tells these, one after the other, and is silent then. None: it is gone."""
+        last: Object = {}
+        for body in bodies:
+            last = last if body is None else _versioned(body)
+            self._told[kind.plural].append(
+                {"type": "DELETED" if body is None else "MODIFIED", "object": last}
+            )
 
     def _answer(self, request: kmock.Request) -> Any:
         with self._changed:
@@ -63,7 +69,7 @@ class FakeCluster(KubeServer):
             self._changed.notify_all()
         answer = self._answer_of(request)
         # Without a status of its own, an answer gets that of the last one that had one.
-        return answer if isinstance(answer, kmock.Response) else kmock.Response(status=200, payload=answer)
+        return answer if isinstance(answer, Response) else Response(status=200, payload=answer)
 
     def _answer_of(self, request: kmock.Request) -> Any:
         path = unquote(request.url.path)

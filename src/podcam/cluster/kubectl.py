@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from podcam.errors import KubernetesError, UsageError
 
+_NO_CONTEXT = "current-context must exist"
 _PATIENCE_SECONDS = 120
 """Nothing that is asked of it here waits for anything but the API server."""
 
@@ -47,6 +48,11 @@ class Kubectl:
         return done.stdout
 
     def namespace(self) -> str:
-        """The namespace of the context."""
-        found = self.run("config", "view", "--minify", "--output", "jsonpath={..namespace}")
+        """The namespace of the context; `default` without a context, as kubectl has it."""
+        try:
+            found = self.run("config", "view", "--minify", "--output", "jsonpath={..namespace}")
+        except KubernetesError as error:
+            if _NO_CONTEXT not in str(error):
+                raise
+            found = ""
         return found.strip() or "default"

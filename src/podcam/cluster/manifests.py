@@ -58,7 +58,7 @@ def image_fields(image: str) -> dict[str, str]:
     name, at, digest = image.partition("@")
     folder, slash, last = name.rpartition("/")
     base, colon, tag = last.partition(":")
-    if not base or (at and not digest.startswith("sha256:")) or (colon and not tag):
+    if not base or any(map(str.isspace, image)) or (at and not digest.startswith("sha256:")) or (colon and not tag):
         raise UsageError(f"{image!r} is not an image: write REGISTRY/NAME:TAG or REGISTRY/NAME@sha256:…")
     fields = {"newName": f"{folder}{slash}{base}"}
     if digest:

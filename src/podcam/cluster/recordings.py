@@ -115,9 +115,12 @@ def replacement(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any
     patch: dict[str, Any] = {key: None for key in old if key not in new}
     for key, value in new.items():
         before = old.get(key)
-        if before != value:
-            both = isinstance(before, dict) and isinstance(value, dict)
-            patch[key] = replacement(before, value) if both else value
+        if before == value:
+            continue
+        if isinstance(before, dict) and isinstance(value, dict):
+            patch[key] = replacement(before, value)
+        else:
+            patch[key] = value
     return patch
 
 

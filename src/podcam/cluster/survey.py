@@ -47,7 +47,7 @@ def _chosen(api: Api, namespace: str, choice: Choice) -> Iterable[Mapping[str, A
 def _limits(api: Api, namespace: str) -> NamespaceLimits | None:
     try:
         return NamespaceLimits.parse(api.get(path_of(NAMESPACES, name=namespace)))
-    except ForbiddenError:
+    except (ForbiddenError, NotFoundError):
         return None
 
 

@@ -91,9 +91,17 @@ def test_a_recording_is_called_after_what_it_is_of(choice: Choice, name: str) ->
 
 @pytest.mark.parametrize(
     ("size_bytes", "text"),
-    [(25_000_000, "25M"), (2**25, "32Mi"), (10**9, "1G"), (2**30, "1Gi"), (1_500_000_000, "1500M"), (64_000, "64k"),
-     (2**16, "64Ki"), (1_234_567, "1235k")],
-)  # fmt: skip
+    [
+        (25_000_000, "25M"),
+        (2**25, "32Mi"),
+        (10**9, "1G"),
+        (2**30, "1Gi"),
+        (1_500_000_000, "1500M"),
+        (64_000, "64k"),
+        (2**16, "64Ki"),
+        (1_234_567, "1235k"),
+    ],
+)
 def test_sizes_as_the_schema_takes_them(size_bytes: int, text: str) -> None:
     assert quantity(size_bytes) == text
     assert parse_quantity(text) >= size_bytes

@@ -145,8 +145,12 @@ def agent_pod(**status: Any) -> dict[str, Any]:
     [
         ({"conditions": [{"type": "Ready", "status": "True"}]}, ""),
         (
-            {"containerStatuses": [{"state": {"waiting": {"reason": "ErrImagePull", "message": "no such image"}}}]},
-            "ErrImagePull: no such image",
+            {
+                "containerStatuses": [
+                    {"state": {"waiting": {"reason": "ErrImagePull", "message": "no image"}}}
+                ]
+            },
+            "ErrImagePull: no image",
         ),
         (
             {
@@ -164,16 +168,19 @@ def agent_pod(**status: Any) -> dict[str, Any]:
             "it ended with code 1: no room, and is started again",
         ),
         (
-            {"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/2 nodes are available"}]},
-            "0/2 nodes are available",
+            {"conditions": [{"type": "PodScheduled", "status": "False", "message": "no node fits"}]},
+            "no node fits",
         ),
         (
-            {"containerStatuses": [{"state": {"running": {}}}], "conditions": [{"type": "Ready", "status": "False"}]},
+            {
+                "containerStatuses": [{"state": {"running": {}}}],
+                "conditions": [{"type": "Ready", "status": "False"}],
+            },
             "it runs, but does not report that it is well yet",
         ),
         ({"phase": "Pending"}, "it is pending"),
     ],
-)  # fmt: skip
+)
 def test_why_an_agent_is_not_ready(status: dict[str, Any], why_not: str) -> None:
     found = agent(agent_pod(**status))
     assert (found.node, found.ready, found.why_not) == ("node-1", not why_not, why_not)

@@ -7,6 +7,7 @@ import pytest
 
 from fake_cluster import FakeCluster
 from podcam.cli.kubectl import access
+from podcam.cluster import Kubectl
 from podcam.kube import CLIPS, GRANTS, NAMESPACES, NODES, PODS, RECORDINGS, Api
 
 
@@ -33,4 +34,5 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCluster]:
                 self._api.close()
 
         monkeypatch.setattr(access, "KubectlProxy", Proxy)
+        monkeypatch.setattr(Kubectl, "namespace", lambda _: "default")
         yield fake
