@@ -15,7 +15,7 @@ from podcam.model.point import Gap, Window
 
 _SECOND_NS = 1_000_000_000
 
-PATIENCE_NS = 60 * _SECOND_NS
+_PATIENCE_NS = 60 * _SECOND_NS
 """What has not been reported so long after the window's end is missing."""
 _PROGRESS_EVERY_NS = 30 * _SECOND_NS
 """How often a part that grows while its window is open makes a write."""
@@ -154,7 +154,7 @@ def merged(status: Mapping[str, Any], expected: Collection[str], window_end_ns: 
     states = {node: parts[node]["state"] for node in parts}
     nodes = sorted(states.keys() | frozenset(expected))
     waiting = [node for node in nodes if states.get(node, PartState.FREEZING) == PartState.FREEZING]
-    deadline_ns = max(window_end_ns, *_window_ends(parts.values()), 0) + PATIENCE_NS
+    deadline_ns = max(window_end_ns, *_window_ends(parts.values()), 0) + _PATIENCE_NS
     over = now_ns >= deadline_ns or status.get("state") == "Incomplete"
     there = [node for node in nodes if states.get(node) in (PartState.COMPLETE, PartState.NOTHING)]
     if nodes and len(there) == len(nodes):

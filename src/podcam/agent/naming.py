@@ -17,7 +17,7 @@ from itertools import count
 BUCKET_SECONDS = 10
 """Failures of one recording within so long get one clip's name, whichever agent sees them."""
 
-LONGEST_CLIP_NAME = 63
+_LONGEST_CLIP_NAME = 63
 """The most that fits into the value of a label; names of objects may be longer."""
 
 _LONGEST_RECORDING = 40
@@ -132,7 +132,7 @@ def wire_clip_name(
         end = f"{_pod_suffix(pod)}-{end}"
     for number in count(1):
         tail = end if number == 1 else f"{end}-{number}"
-        room = min(_LONGEST_RECORDING, LONGEST_CLIP_NAME - len(tail) - 1)
+        room = min(_LONGEST_RECORDING, _LONGEST_CLIP_NAME - len(tail) - 1)
         name = f"{_shortened(recording, room)}-{tail}"
         if name not in taken:
             return name

@@ -13,7 +13,7 @@ from podcam.kube import format_time, parse_time
 
 _SECOND_NS = 1_000_000_000
 
-COUNTERS_EVERY_NS = 30 * _SECOND_NS
+_COUNTERS_EVERY_NS = 30 * _SECOND_NS
 """How often counters alone make a write."""
 _SIZES_EVERY_NS = 600 * _SECOND_NS
 """How often a ring that grew or shrank by a quarter makes one."""
@@ -112,7 +112,7 @@ def entry_due(fresh: Mapping[str, Any] | None, standing: Mapping[str, Any] | Non
         return news_ns
     written_ns = min(parse_time(standing["updated"]), now_ns)
     if any(fresh[key] != standing.get(key) for key in _COUNTERS):
-        return max(now_ns, written_ns + COUNTERS_EVERY_NS)
+        return max(now_ns, written_ns + _COUNTERS_EVERY_NS)
     before = standing.get("ringBytes") or 0
     if abs(fresh["ringBytes"] - before) * 4 > max(fresh["ringBytes"], before):
         return max(now_ns, written_ns + _SIZES_EVERY_NS)
