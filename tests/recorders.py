@@ -13,6 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from podcam.capture import Namespace
+from podcam.clip import Manifest, read_manifest
+from podcam.model.point import Window
+from podcam.recorder import KeepRequest, Loop, PointSettings, Recorder, RecorderFolder, RecorderSettings
+
 Event = dict[str, Any]
 
 PODCAM = (sys.executable, "-m", "podcam")
@@ -126,3 +131,84 @@ def podcam(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*PODCAM, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False
     )
+
+
+class OwnRecorder:
+    """A recorder in the test's own process: the test runs its loop, and adds and ends points itself."""
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        self.folder = RecorderFolder(folder)
+        self.events: list[Event] = []
+        self.loop = Loop()
+        name_clip = settings.pop("name_clip", None)
+        named = {} if name_clip is None else {"name_clip": name_clip}
+        self.recorder = Recorder(
+            RecorderSettings(folder, **settings),
+            self.loop,
+            lambda events: self.events.extend(events),
+            **named,
+        )
+
+    def of_kind(self, kind: str, **fields: Any) -> list[Event]:
+        """The events of a kind, with these fields."""
+        return [e for e in self.events if e["event"] == kind and fields.items() <= e.items()]
+
+    def until(self, is_so: Callable[[], object], timeout_s: float = 30.0) -> None:
+        """Run the loop until it is so."""
+        deadline = time.monotonic() + timeout_s
+        while not is_so():
+            assert time.monotonic() < deadline, f"it is not so, but {self.events[-3:]}"
+            self.loop.run_once(0.05)
+
+    def until_event(self, kind: str, count: int = 1, **fields: Any) -> Event:
+        """Run the loop until there are so many events of a kind with these fields; the last of them."""
+        self.until(lambda: len(self.of_kind(kind, **fields)) >= count)
+        return self.of_kind(kind, **fields)[count - 1]
+
+    def add(self, namespace: Namespace, recording: str = "web", **others: Any) -> str:
+        """Record a namespace for a recording; its id, once it is recorded."""
+        point_id = f"{recording}/{namespace.name}"
+        told = len(self.of_kind("started", id=point_id))
+        self.recorder.add(PointSettings(point_id, f"ns/{namespace.name}", recording, namespace), **others)
+        self.until_event("started", told + 1, id=point_id)
+        return point_id
+
+    def end(self, point_id: str) -> Event:
+        """Record it no longer; its last event."""
+        told = len(self.of_kind("stopped", id=point_id))
+        self.recorder.end(point_id, "the test ended it")
+        return self.until_event("stopped", told + 1, id=point_id)
+
+    def keep(
+        self, clip: str, recording: str = "web", *, window: Window | None = None, **others: Any
+    ) -> Manifest:
+        """Ask for a clip of the last minute; its manifest, once it is complete."""
+        now_ns = time.time_ns()
+        window = window or Window(now_ns - 60_000_000_000, now_ns)
+        points = others.pop("points", None)
+        told = len(self.of_kind("complete", clip=clip))
+        self.recorder.keep(
+            KeepRequest(clip, recording, points and frozenset(points), window, "kept", now_ns, **others)
+        )
+        self.until_event("complete", told + 1, clip=clip)
+        return read_manifest(self.folder.clips / clip)
+
+    def child(self, name: str) -> int:
+        """The process id of its `writer` or `detector`."""
+        listing = Path(f"/proc/self/task/{os.getpid()}/children")
+        for pid in listing.read_text().split():
+            if Path(f"/proc/{pid}/comm").read_text().strip() == f"podcam-{name}":
+                return int(pid)
+        raise AssertionError(f"the recorder has no {name}")
+
+
+@contextmanager
+def own_recorder(folder: Path, **settings: Any) -> Iterator[OwnRecorder]:
+    """A recorder that has started and records nothing yet."""
+    own = OwnRecorder(folder, **settings)
+    own.recorder.start()
+    try:
+        yield own
+    finally:
+        own.recorder.stop()
+        own.loop.close()

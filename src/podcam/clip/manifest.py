@@ -68,7 +68,7 @@ class Manifest:
     points: tuple[str, ...] | None = None
     """The ids of the points that were asked for; None for all of the recording."""
     interrupted: bool = False
-    """Whether its recorder ended before it was complete: packets of its last moments may be missing."""
+    """Whether its recorder ended before it was complete: its end may be missing."""
     names: Mapping[str, str] = field(default_factory=dict)
     """By address, what people call who has it: "pod default/web-7d", "service default/db", a host's name."""
 
@@ -100,6 +100,8 @@ class Manifest:
             warnings=tuple(body["warnings"]),
             podcam=body["podcam"],
             recording=None if body.get("recording") is None else str(body["recording"]),
+            points=None if body.get("points") is None else tuple(map(str, body["points"])),
+            interrupted=bool(body.get("interrupted")),
             names={str(ip_address(address)): _name(name) for address, name in body.get("names", {}).items()},
         )
 

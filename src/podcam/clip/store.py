@@ -36,8 +36,8 @@ class ClipStore:
     def create(self, manifest: Manifest, label: str) -> Clip:
         """Makes the folder of a new clip, with its first manifest.
 
-        Its id is `manifest.id`; where that is empty, it is made of the time of creation and `label`. Where there
-        is such a clip already, the id gets a number behind it.
+        Its id is `manifest.id`; where that is empty, it is made of the time of creation and `label`. Where
+        there is such a clip already, the id gets a number behind it.
 
         Raises:
             ClipError: it cannot be made.

@@ -63,8 +63,8 @@ class Clips:
         budget_bytes: what all of them may take.
         rings: what can be kept.
         helpers: keep it.
-        tell: takes events: `clip` when the first segments are kept, `complete` when all are, `removed` when the
-            budget took one, `warning`.
+        tell: takes events: `clip` when the first segments are kept, `complete` when all are, `removed` when
+            the budget took one, `warning`.
         name: makes ids.
     """
 
@@ -167,10 +167,10 @@ class Clips:
         self._request(growing)
 
     def keep(self, request: KeepRequest, now_ns: int) -> None:
-        """Keep a clip that somebody else has made; told as `complete`, also when there is nothing of it here.
+        """Keep a clip that somebody else has made; told as `complete`, also if there is nothing of it here.
 
-        One that is open is widened to the request's window. Of one that is complete only that is told, but one
-        that was left open by a recorder that ended is gone on with.
+        One that is open is widened to the request's window. Of one that is complete only that is told, but
+        one that was left open by a recorder that ended is gone on with.
 
         Raises:
             ClipError: it cannot be made.

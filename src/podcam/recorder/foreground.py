@@ -1,4 +1,4 @@
-"""One recording in the foreground, as `podcam record` has it: until a signal, for a while, or beside a command."""
+"""One recording, as `podcam record` has it: until a signal, for a while, or beside a command."""
 
 import signal
 import socket

@@ -110,11 +110,10 @@ class GrowingClip:
         window = self.opened.window
         if self.ended_ns is not None:
             window = ended(window, self.clip.manifest.created_ns, self.ended_ns)
-        parts = []
-        for point_id, part in self.parts.items():
-            compared = tuple(self.comparisons.get(point_id, ()))
-            part = replace(part, comparisons=compared, servers=servers.get(point_id, part.servers))
-            parts.append(replace(part, gaps=gaps_within((window, *compared), gaps_of(point_id))))
+        parts = [
+            self._part(point_id, window, servers.get(point_id, part.servers), gaps_of(point_id))
+            for point_id, part in self.parts.items()
+        ]
         if self.origin is Origin.KEPT and not any(part.totals.packets for part in parts):
             parts = []
         return replace(
@@ -125,6 +124,13 @@ class GrowingClip:
             parts=tuple(parts),
             warnings=(*self.warnings, *_unlisted(self.opened)),
         )
+
+    def _part(
+        self, point_id: str, window: Window, servers: tuple[ServerCounts, ...], gaps: tuple[Gap, ...]
+    ) -> ClipPart:
+        compared = tuple(self.comparisons.get(point_id, ()))
+        within = gaps_within((window, *compared), gaps)
+        return replace(self.parts[point_id], comparisons=compared, servers=servers, gaps=within)
 
 
 def ended(window: Window, created_ns: int, now_ns: int) -> Window:

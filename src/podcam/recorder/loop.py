@@ -38,8 +38,8 @@ class Timer:
 class Loop:
     """Descriptors that become readable, calls handed over by other threads, and timers.
 
-    All of it happens in the thread that calls `run_once`. What a function raises comes out of `run_once`; what
-    had not yet had its turn has it next time.
+    All of it happens in the thread that calls `run_once`. What a function raises comes out of `run_once`;
+    what had not yet had its turn has it next time.
 
     Args:
         now: seconds on a clock that is never set.

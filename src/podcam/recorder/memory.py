@@ -3,12 +3,12 @@
 Every point has a packet ring in the kernel. All of them together stay within one budget:
 
 - Where no more points are there than were expected, each gets an even share (`geometry_for`).
-- A point beyond those gets its share as well, but at most a quarter of what is free, so that many that come at
-  once all find room; the smallest ring is 1 MB. It never waits for others to make room: its first packets
+- A point beyond those gets its share as well, but at most a quarter of what is free, so that many that come
+  at once all find room; the smallest ring is 1 MB. It never waits for others to make room: its first packets
   come soon. Where nothing is free the budget is exceeded by its 1 MB until larger rings have given way, and
   for good only where there are more points than the budget has megabytes.
-- While less than an eighth of the budget is free, the largest ring that is above its share is replaced by one of
-  its share, one ring at a time.
+- While less than an eighth of the budget is free, the largest ring that is above its share is replaced by one
+  of its share, one ring at a time.
 - A ring that fills grows while there is room, one that stays quiet goes back to its share.
 
 A ring cannot be resized, only replaced: until the writer has read the old one to its end both count.
@@ -75,7 +75,7 @@ class KernelMemory:
         return largest, geometry(min(share.ring_bytes, max(0, free_bytes)), share.retire_ms)
 
     def control_frames(self, points: int) -> int:
-        """How many control packets may wait for the detector at a new point, with which there are `points`."""
+        """How many control packets may wait for the detector at a new point; with it there are `points`."""
         few = points <= self.expected_points
         return control_frames_for(self.expected_points if few else max(points, _MANY_POINTS))
 

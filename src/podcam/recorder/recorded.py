@@ -143,7 +143,7 @@ class RecordedPoints:
         return {"reason": gap.reason, "since_ns": gap.since_ns, "until_ns": gap.until_ns}
 
     def end(self, point_id: str, why: str, reason: str = _NOT_RECORDED) -> RecordedPoint:
-        """Let no further packet into the point's ring; `reason` is for the gap, should it be recorded again."""
+        """Let no further packet into the point's ring; `reason` is for the gap, if it is recorded again."""
         point = self.by_id.pop(point_id)
         point.why = why
         with suppress(PodcamError):

@@ -1,4 +1,4 @@
-"""What is kept of rings that nobody writes to: those of ended points, and all of them while no recorder runs."""
+"""What is kept of rings that nobody writes to: of ended points, or all while no recorder runs."""
 
 import time
 from collections.abc import Callable, Iterable

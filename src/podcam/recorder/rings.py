@@ -1,7 +1,7 @@
 """The rings in a recorder's folder: whose they are, when they were last written, when they were not.
 
-A ring's folder tells in `point.json`, so that it is known when its point is no longer recorded, or the recorder
-was started again:
+A ring's folder tells in `point.json`, so that it is known when its point is no longer recorded, or the
+recorder was started again:
 
     {"id": "shop/checkout/web-7d", "name": "shop/web-7d", "recording": "shop/checkout", "node": "node-1",
      "gaps": [{"since_ns": 1, "until_ns": 2, "reason": "the recorder was not running"}]}
