@@ -24,7 +24,7 @@ from podcam.kube.api import Api
 _START_SECONDS = 20.0
 _END_SECONDS = 5.0
 _PIECE_BYTES = 65_536
-_SERVES = b"Starting to serve on"
+_SERVES = re.compile(rb"Starting to serve on .*\n")
 _LOG_LINE = re.compile(rb"[EFIW]\d{4} ")
 """What kubectl itself logs; what it was to say stands in its answer too."""
 
@@ -102,7 +102,7 @@ class KubectlProxy:
         poll.register(says, select.POLLIN)
         deadline = time.monotonic() + _START_SECONDS
         said = b""
-        while _SERVES not in said:
+        while not _SERVES.search(said):
             if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
                 raise UnreachableError(f"`kubectl proxy` did not start within {_START_SECONDS:.0f} seconds")
             piece = says.read(_PIECE_BYTES)

@@ -165,7 +165,8 @@ class _TlsContext:
 
     def current(self) -> ssl.SSLContext:
         try:
-            if self._context is None or (self._stamp is not None and self._stamp.changed()):
+            changed = self._stamp is not None and self._stamp.changed()
+            if changed or self._context is None:
                 ca = None if self._stamp is None else self._stamp.path
                 self._context = ssl.create_default_context(cafile=ca)
         except OSError as error:
