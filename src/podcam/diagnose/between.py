@@ -212,8 +212,8 @@ def _made(way: _Way) -> Finding | None:
         return None
     origin, target = way.origin.place.called, way.target.place.called
     return Finding(
-        f"But this RST, which arrived at {target}, never left {origin}: it was sent between the two, in the "
-        f"{way.side}'s name.",
+        f"But the {way.side}'s RST, which arrived at {target}, never left {origin}: it was sent between the "
+        f"two, in the {way.side}'s name.",
         (_evidence(way.target, resets[0], f"RST that arrived at {target}, and was not seen at {origin}"),),
         Fault.NETWORK,
         MADE,

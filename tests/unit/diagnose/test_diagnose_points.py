@@ -195,7 +195,7 @@ def test_a_reset_that_arrived_and_never_left(tmp_path: Path) -> None:
     assert row.verdict.id is VerdictId.RESET_DURING_STARTUP
     assert row.verdict.fault is Fault.NETWORK
     assert row.verdict.summary.endswith(
-        "But this RST, which arrived at pod shop/web-1, never left pod shop/db-0: "
+        "But the server's RST, which arrived at pod shop/web-1, never left pod shop/db-0: "
         "it was sent between the two, in the server's name."
     )
     assert (row.client.name, row.server.name) == ("pod shop/web-1", "service shop/db")
