@@ -152,7 +152,9 @@ class PaperWrites:
         self.api = api
         self.waiting: dict[str, Callable[[Any], None]] = {}
 
-    def put(self, key: str, send: Callable[[Any], None], *, delay_seconds: float = 0.0) -> None:
+    def put(
+        self, key: str, send: Callable[[Any], None], *, delay_seconds: float = 0.0, insist: bool = True
+    ) -> None:
         self.waiting[key] = send
 
     def drop(self, key: str) -> None:

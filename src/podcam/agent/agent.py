@@ -167,7 +167,7 @@ class Agent:
 
     def _collect(self) -> None:
         soon = self._settle_soon
-        self._pods = Collection(Pod.parse, changed=soon, removed=soon, listed=soon)
+        self._pods = Collection(Pod.parse, changed=self._pod_changed, removed=soon, listed=soon)
         self._namespaces = Collection(NamespaceLimits.parse, changed=soon, removed=soon, listed=soon)
         self._recordings = Collection(
             Recording.parse,
@@ -236,14 +236,14 @@ class Agent:
             self._later,
             self._clock,
         )
-        peers = Peers(self._writes, self._call, self._own_addresses, self._log, self._clock.now_ns)
+        self._peers = Peers(self._writes, self._call, self._log, self._clock.now_ns)
         self._clips = Clips(
             node=self._settings.node,
             store=ClipStore(self._folder.clips),
             marks=Marks(self._settings.folder),
             recorder=self._recorder,
             rings=self,
-            peers=peers,
+            peers=self._peers,
             writes=self._writes,
             call=self._call,
             objects=self._clip_objects,
@@ -373,6 +373,10 @@ class Agent:
         self._namespace_watch.changes()
         self._points.namespaces_changed()
 
+    def _pod_changed(self, _key: str, pod: Pod) -> None:
+        self._peers.seen(pod)
+        self._settle_soon()
+
     def _recording_changed(self, key: str, _recording: Recording) -> None:
         self._settle_soon()
         self._recording_statuses.changed(key)
@@ -405,14 +409,6 @@ class Agent:
         return RingTerms(
             known.ring_segments * known.ring_segment_bytes, known.ring_segment_bytes, known.retention_ns
         )
-
-    def _own_addresses(self) -> dict[str, str]:
-        return {
-            ip: f"pod {pod.namespace}/{pod.name}"
-            for pod in self._pods.values()
-            if not pod.host_network
-            for ip in pod.ips
-        }
 
     # --- clips ---
 

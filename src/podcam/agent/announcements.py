@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from podcam.agent.writes import Writes
+from podcam.agent.writes import Outbox
 from podcam.kube import EVENTS, Api, Kind, format_time, path_of
 
 _REPEAT_NS = 600 * 1_000_000_000
@@ -38,7 +38,7 @@ class Announcements:
         now_ns: the wall clock.
     """
 
-    def __init__(self, writes: Writes, node: str, pod: str, now_ns: Callable[[], int]) -> None:
+    def __init__(self, writes: Outbox, node: str, pod: str, now_ns: Callable[[], int]) -> None:
         self.suppressed = 0
         self._writes = writes
         self._node = node
@@ -66,7 +66,7 @@ class Announcements:
         def send(api: Api) -> None:
             api.create(path, body)
 
-        self._writes.put(f"event/{body['metadata']['name']}", send)
+        self._writes.put(f"events/{subject.namespace}/{body['metadata']['name']}", send, insist=False)
 
     def _may(self, subject: Subject, reason: str, note: str) -> bool:
         now_ns = self._now_ns()

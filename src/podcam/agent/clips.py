@@ -17,7 +17,7 @@ from podcam.agent.log import Log
 from podcam.agent.marks import Mark, Marks
 from podcam.agent.naming import Name, PointId, clip_folder, clip_of_folder
 from podcam.agent.parts import NodePart, part_of
-from podcam.agent.writes import Writes
+from podcam.agent.writes import Outbox
 from podcam.clip import ClipStore, Manifest, read_manifest, write_manifest
 from podcam.errors import ClipError, ConflictError, NotFoundError, NotInstalledError, PodcamError
 from podcam.kube import CLIPS, Api, ClipObject, format_time, path_of
@@ -53,8 +53,14 @@ class Rings(Protocol):
 class Peers(Protocol):
     """Tells whose addresses these are."""
 
-    def look_up(self, clip: str, addresses: Iterable[str], done: Callable[[Mapping[str, str]], None]) -> None:
-        """Call `done`, once, with the names that are known."""
+    def look_up(
+        self,
+        clip: str,
+        addresses: Iterable[str],
+        pods: Iterable[str],
+        done: Callable[[Mapping[str, str]], None],
+    ) -> None:
+        """Call `done`, once, with the names that are known of these addresses, and of these pods'."""
 
 
 @dataclass(slots=True)
@@ -93,7 +99,7 @@ class Clips:
         recorder: KeepingRecorder,
         rings: Rings,
         peers: Peers,
-        writes: Writes,
+        writes: Outbox,
         call: Callable[[Callable[[], None]], None],
         objects: Collection[ClipObject],
         report: Callable[[Name, NodePart], None],
@@ -178,8 +184,8 @@ class Clips:
         if local is None:
             return
         manifest = read_manifest(Path(event["path"]))
-        addresses = {end.ip for trigger in manifest.triggers for end in (trigger.client, trigger.server)}
-        self._peers.look_up(str(local.name), sorted(addresses), lambda names: self._named(clip_id, names))
+        pods = [part.point.name for part in manifest.parts]
+        self._peers.look_up(str(local.name), _addresses(manifest), pods, partial(self._named, clip_id))
 
     def removed(self, event: Event) -> None:
         """The recorder has removed a clip for want of room."""
@@ -393,3 +399,10 @@ class Clips:
             self._log.info("removed a clip whose object is gone", clip=str(local.name))
         except PodcamError as error:
             self._log.error("a clip whose object is gone cannot be removed", clip=str(local.name), why=error)
+
+
+def _addresses(manifest: Manifest) -> list[str]:
+    """Those that a clip speaks of, the ends of what failed first."""
+    ends = [end for trigger in manifest.triggers for end in (trigger.client, trigger.server)]
+    servers = [counts.server for part in manifest.parts for counts in part.servers]
+    return list(dict.fromkeys(end.ip for end in (*ends, *servers)))

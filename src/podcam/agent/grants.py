@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 from podcam.agent.http import GRANT_LIFE_NS
-from podcam.agent.writes import Writes
+from podcam.agent.writes import Outbox
 from podcam.kube import GRANTS, Api, Grant, path_of
 
 
@@ -18,7 +18,7 @@ class Grants:
         now_ns: the wall clock.
     """
 
-    def __init__(self, writes: Writes, serves: Callable[[str], bool], now_ns: Callable[[], int]) -> None:
+    def __init__(self, writes: Outbox, serves: Callable[[str], bool], now_ns: Callable[[], int]) -> None:
         self._writes = writes
         self._serves = serves
         self._now_ns = now_ns

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Mapping
 from ipaddress import ip_address
 
 from podcam.agent.log import Log
-from podcam.agent.writes import Writes
+from podcam.agent.writes import Outbox
 from podcam.errors import KubernetesError, UnreachableError
-from podcam.kube import PODS, SERVICES, Api, path_of
+from podcam.kube import PODS, SERVICES, Api, Pod, path_of
 
 _MOST_ADDRESSES = 20
 """Of one clip."""
@@ -22,30 +22,53 @@ class Peers:
     Args:
         writes: the thread that talks to the API server.
         call: runs a function in the agent's thread.
-        own: what this node's own pods tell without asking: addresses and names.
         log: for what cannot be asked.
         now_ns: the wall clock.
     """
 
     def __init__(
         self,
-        writes: Writes,
+        writes: Outbox,
         call: Callable[[Callable[[], None]], None],
-        own: Callable[[], Mapping[str, str]],
         log: Log,
         now_ns: Callable[[], int],
     ) -> None:
         self._writes = writes
         self._call = call
-        self._own = own
         self._log = log
         self._now_ns = now_ns
         self._known: OrderedDict[str, tuple[int, str | None]] = OrderedDict()
+        self._pods: OrderedDict[str, tuple[str, ...]] = OrderedDict()
+        """The addresses of this node's pods, of those that are gone too, the one seen last at the end."""
 
-    def look_up(self, clip: str, addresses: Iterable[str], done: Callable[[Mapping[str, str]], None]) -> None:
-        """Find the names of these addresses; call `done` with those known, once, in the agent's thread."""
+    def seen(self, pod: Pod) -> None:
+        """A pod of this node has these addresses: nobody has to be asked for them."""
+        if pod.host_network or not pod.ips:
+            return
+        name = f"{pod.namespace}/{pod.name}"
+        self._pods[name] = pod.ips
+        self._pods.move_to_end(name)
+        while len(self._pods) > _MOST_KEPT:
+            self._pods.popitem(last=False)
+
+    def look_up(
+        self,
+        clip: str,
+        addresses: Iterable[str],
+        pods: Iterable[str],
+        done: Callable[[Mapping[str, str]], None],
+    ) -> None:
+        """Find out whose addresses these are; call `done` with what is known, once, in the agent's thread.
+
+        Args:
+            clip: for which clip: it asks once at a time.
+            addresses: those that matter most first.
+            pods: of this node, by `NAMESPACE/NAME`, whose own addresses are told too.
+            done: takes names by address.
+        """
         wanted = [address for address in addresses if not _everywhere(address)][:_MOST_ADDRESSES]
         own = self._own()
+        wanted += [address for pod in pods for address in self._pods.get(pod, ())]
         fresh_ns = self._now_ns() - _KEPT_NS
         unknown = [
             address
@@ -82,6 +105,9 @@ class Peers:
         while len(self._known) > _MOST_KEPT:
             self._known.popitem(last=False)
         done(self._names(wanted))
+
+    def _own(self) -> dict[str, str]:
+        return {address: f"pod {name}" for name, addresses in self._pods.items() for address in addresses}
 
     def _names(self, wanted: Iterable[str]) -> dict[str, str]:
         own = self._own()

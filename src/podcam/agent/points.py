@@ -50,6 +50,8 @@ class NodePoint:
     namespace: Namespace | None = None
     bound_seconds: float = 0.0
     """When the pod was first heard of, on the monotonic clock."""
+    open_ms: int | None = None
+    """How long after that its sockets were open."""
     pause_seconds: float = _FIRST_PAUSE_SECONDS
     timer: Timer | None = field(default=None, repr=False)
 
@@ -134,8 +136,6 @@ class Points:
         self._refused = refused
         self._log = log
         self._latest: Mapping[str, Wanted] = {}
-        self.open_seconds: list[float] = []
-        """From hearing of a pod to its ring being open, for the metrics."""
 
     def reconcile(self) -> None:
         """Record what should be recorded, and end what should not."""
@@ -165,10 +165,8 @@ class Points:
         if point is None or not point.adding:
             return
         point.adding, point.recorded = False, True
-        took = self._clock.monotonic() - point.bound_seconds
         self._set(point, PointState.RECORDING, "", "")
-        self.open_seconds.append(took)
-        self._log.info("recording", point=point.id, seconds=round(took, 3))
+        self._log.info("recording", point=point.id, bound_to_open_ms=point.open_ms)
 
     def stopped(self, point_id: str, why: str) -> None:
         """The recorder has written the last of the point."""
@@ -309,6 +307,7 @@ class Points:
         point.adding, point.limit_bytes, point.namespace = True, admitted, namespace
         try:
             self._recorder.add(settings, limit_bytes=admitted)
+            point.open_ms = round(1000 * (self._clock.monotonic() - point.bound_seconds))
         except PodcamError as error:
             point.adding, point.namespace = False, None
             if _gone(namespace):

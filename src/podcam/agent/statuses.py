@@ -13,7 +13,7 @@ from podcam.agent.clip_status import Merge
 from podcam.agent.collection import Collection
 from podcam.agent.points import Clock
 from podcam.agent.turns import Turn
-from podcam.agent.writes import Writes
+from podcam.agent.writes import Outbox
 from podcam.kube import Api, Kind, path_of
 from podcam.recorder import Timer
 
@@ -78,7 +78,7 @@ class Statuses:
         aspect: Aspect,
         node: str,
         objects: Callable[[], Collection[Any]],
-        writes: Writes,
+        writes: Outbox,
         later: Callable[[float, Callable[[], None]], Timer],
         clock: Clock,
     ) -> None:

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from podcam.agent.log import Log
 from podcam.errors import KubernetesError, NotFoundError, NotInstalledError, UnreachableError
@@ -24,10 +25,23 @@ _LONGEST_REFUSED_SECONDS = 300.0
 """Between two attempts at what it refuses: somebody may grant a right, or mend a schema."""
 
 
+class Outbox(Protocol):
+    """Where requests to the API server are put."""
+
+    def put(
+        self, key: str, send: Callable[[Api], None], *, delay_seconds: float = 0.0, insist: bool = True
+    ) -> None:
+        """Send this, in place of what waits under the same key."""
+
+    def drop(self, key: str) -> None:
+        """Do not send what waits under this key."""
+
+
 @dataclass(slots=True)
 class _Waiting:
     send: Callable[[Api], None]
     due_seconds: float
+    insist: bool
     refused: int = 0
 
 
@@ -68,20 +82,23 @@ class Writes:
         """Begin to send."""
         self._thread.start()
 
-    def put(self, key: str, send: Callable[[Api], None], *, delay_seconds: float = 0.0) -> None:
+    def put(
+        self, key: str, send: Callable[[Api], None], *, delay_seconds: float = 0.0, insist: bool = True
+    ) -> None:
         """Send this, in place of what waits under the same key.
 
         Args:
             key: what the request is about.
             send: makes the request, in the sending thread. Called again if the API server is not there.
             delay_seconds: how long to wait for something newer; what waits already is not put off by it.
+            insist: try again what the API server refuses; somebody may mend that.
         """
         with self._news:
             before = self._waiting.get(key)
             due = self._now() + delay_seconds
             if before is not None and not before.refused:
                 due = min(due, before.due_seconds)
-            self._waiting[key] = _Waiting(send, due)
+            self._waiting[key] = _Waiting(send, due, insist)
             self._news.notify()
 
     def drop(self, key: str) -> None:
@@ -168,5 +185,5 @@ class Writes:
             )
         request.due_seconds = self._now() + pause * (0.5 + 0.5 * self._jitter())
         with self._news:
-            if self._ending is None:
+            if request.insist and self._ending is None:
                 self._waiting.setdefault(key, request)

@@ -48,7 +48,13 @@ class PaperRings:
 
 
 class PaperPeers:
-    def look_up(self, clip: str, addresses: Iterable[str], done: Callable[[Mapping[str, str]], None]) -> None:
+    def look_up(
+        self,
+        clip: str,
+        addresses: Iterable[str],
+        pods: Iterable[str],
+        done: Callable[[Mapping[str, str]], None],
+    ) -> None:
         done({address: f"name of {address}" for address in addresses})
 
 
@@ -235,7 +241,7 @@ def test_an_object_makes_this_node_keep_its_part(node: Node) -> None:
     node.hears(_object(spec={"pods": ["web-1"], "trigger": _trigger("node-2")}))
     (request,) = node.recorder.kept
     assert (request.clip, request.recording, request.window) == (ID, "shop/checkout", WINDOW)
-    assert request.points == {"shop/checkout/web-1"}
+    assert request.points == frozenset({"shop/checkout/web-1"})
     assert request.joins
     node.hears(_object(status={"state": "Freezing"}))
     assert len(node.recorder.kept) == 1
