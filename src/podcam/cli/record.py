@@ -42,6 +42,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_which(parser.add_argument_group("which packets"))
     add_how_much(parser.add_argument_group("how much is kept"))
     add_trigger(parser.add_argument_group("what triggers a clip"))
+    parser.add_argument(
+        "--for",
+        dest="duration_ns",
+        type=arguments.duration,
+        metavar="TIME",
+        help="stop after this time, as in 8h (default: on Ctrl-C)",
+    )
     parser.add_argument("--json", action="store_true", help="one event per line on standard output")
     parser.add_argument("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
 
@@ -54,17 +61,17 @@ def _add_where(group: argparse._ArgumentGroup) -> None:
         metavar="NAME|PATH|PID",
         help="a network namespace to record; repeatable (default: the one of this command)",
     )
+
+
+def add_which(group: argparse._ArgumentGroup) -> None:
+    """Declare which packets are recorded."""
     group.add_argument(
         "--interface",
         action="append",
         default=[],
         metavar="NAME|any",
-        help="record this interface only; repeatable (default: any, later ones too)",
+        help="of this interface only; repeatable (default: any, later ones too)",
     )
-
-
-def add_which(group: argparse._ArgumentGroup) -> None:
-    """Declare which packets are recorded."""
     group.add_argument(
         "--host",
         action="append",
@@ -103,7 +110,7 @@ def add_which(group: argparse._ArgumentGroup) -> None:
 
 
 def add_how_much(group: argparse._ArgumentGroup) -> None:
-    """Declare how much is kept, where, and for how long."""
+    """Declare how much is kept, and where."""
     group.add_argument(
         "--ring",
         type=arguments.ring_size,
@@ -137,13 +144,6 @@ def add_how_much(group: argparse._ArgumentGroup) -> None:
         type=arguments.rate,
         metavar="RATE",
         help="keep headers only while more than this would be written, as in 20MB/s (default: no limit)",
-    )
-    group.add_argument(
-        "--for",
-        dest="duration_ns",
-        type=arguments.duration,
-        metavar="TIME",
-        help="stop after this time, as in 8h (default: on Ctrl-C)",
     )
 
 
@@ -210,7 +210,7 @@ def recorder_settings(args: argparse.Namespace) -> RecorderSettings:
 
 
 def recording_settings(args: argparse.Namespace) -> RecordingSettings:
-    """What the flags of `add_which`, `add_how_much` and `add_trigger` say, and --interface."""
+    """What the flags of `add_which`, `add_how_much` and `add_trigger` say."""
     networks, names = _hosts(args.host)
     return RecordingSettings(
         traffic=TrafficSettings(

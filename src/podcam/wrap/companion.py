@@ -40,14 +40,21 @@ class BesideRecorder:
             returns its exit code.
         command: starts the recorder by executing a program instead, as sudo.
         grace_seconds: what the pod gives its containers between SIGTERM and SIGKILL.
+        required: the app is not to start unless it is recorded.
     """
 
     def __init__(
-        self, main: Callable[[], int], *, command: Sequence[str] | None = None, grace_seconds: float = 30.0
+        self,
+        main: Callable[[], int],
+        *,
+        command: Sequence[str] | None = None,
+        grace_seconds: float = 30.0,
+        required: bool = False,
     ) -> None:
         self._main = main
         self._command = command
         self._grace_seconds = grace_seconds
+        self._required = required
         self._pid: int | None = None
         self._status: int | None = None
         self._lines = -1
@@ -56,18 +63,26 @@ class BesideRecorder:
         self._due_seconds: float | None = None
         self._pause_seconds = _FIRST_PAUSE_SECONDS
 
-    def start(self) -> None:
-        """Start it and look no further."""
-        nothing = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-        self._start(nothing)
-        os.close(nothing)
-
-    def start_and_wait(self) -> None:
-        """Start it and wait until it records.
+    def before_app(self) -> None:
+        """Where the app requires it, start it and wait until it records.
 
         Raises:
             PodcamError: it cannot, and why.
         """
+        if self._required:
+            self._start_and_wait()
+
+    def after_app(self) -> None:
+        """Start it, where the app did not have to wait for it."""
+        if not self._required:
+            self._start_unheard()
+
+    def _start_unheard(self) -> None:
+        nothing = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        self._start(nothing)
+        os.close(nothing)
+
+    def _start_and_wait(self) -> None:
         reading, writing = os.pipe2(os.O_CLOEXEC)
         self._start(writing)
         os.close(writing)
@@ -107,7 +122,7 @@ class BesideRecorder:
         due = self.due_seconds()
         if due is not None and due <= 0:
             self._due_seconds = None
-            self.start()
+            self._start_unheard()
 
     def app_ended(self, code: int, signalled_seconds: float | None) -> None:
         """Tell it, and give it what is left of the grace period."""

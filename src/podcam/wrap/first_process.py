@@ -28,8 +28,11 @@ _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
 class Companion(Protocol):
     """What runs beside the app, and must never be the reason why that ends."""
 
-    def start(self) -> None:
-        """Start it; called after the app, or before it where the app has to wait for it."""
+    def before_app(self) -> None:
+        """The app is about to start. Raises PodcamError where it is not to."""
+
+    def after_app(self) -> None:
+        """The app has started."""
 
     def ended(self, pid: int, status: int) -> bool:
         """Take note that a process ended, with its wait status; whether it was the companion's."""
@@ -98,15 +101,13 @@ class FirstProcess:
         """As the leader of a session it gives the app a group of its own, so that `kill 0` there means what
         it means without it; within somebody's job it stays in that job."""
 
-    def run(self, companion: Companion, *, companion_first: bool = False) -> int:
+    def run(self, companion: Companion) -> int:
         """Run the app; returns its exit code, 128 and the signal's number where one ended it."""
         watched = signal.valid_signals() - _KEPT_BACK | {signal.SIGCHLD}
         before = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
-        if companion_first:
-            companion.start()
+        companion.before_app()
         self._start_app(before)
-        if not companion_first:
-            companion.start()
+        companion.after_app()
         while self._status is None:
             due = companion.due_seconds()
             got = signal.sigwaitinfo(watched) if due is None else signal.sigtimedwait(watched, max(0.0, due))
