@@ -35,7 +35,7 @@ class FakeCluster(KubeServer):
         """All objects, by path."""
         self.kinds: set[str] = set()
         """Plurals of what the API server knows, where it is asked for a list of none."""
-        self.raw: dict[str, Object | str] = {"/version": {"gitVersion": "v1.36.0"}}
+        self.raw: dict[str, Object | bytes] = {"/version": {"gitVersion": "v1.36.0"}}
         """Answers that are no objects, by path."""
         self.forbidden: set[str] = set()
         """Paths, without their query, that nobody may ask for."""
@@ -98,13 +98,13 @@ class FakeCluster(KubeServer):
         if not found and plural not in self.kinds:
             return self._not_found(path)
         labels = LabelSelector.from_text(params.get("labelSelector", ""))
-        name = params.get("fieldSelector", "").removeprefix("metadata.name=")
+        fields = [term.split("=") for term in params.get("fieldSelector", "").split(",") if term]
         return page(
             [
                 _versioned(each)
                 for each in found
                 if labels.matches(each["metadata"].get("labels", {}))
-                and name in {"", each["metadata"]["name"]}
+                and all(_field(each, place) == value for place, value in fields)
             ],
             version="10",
         )
@@ -165,6 +165,13 @@ class FakeCluster(KubeServer):
                 yield silence
 
         return stream
+
+
+def _field(body: Object, place: str) -> Any:
+    value: Any = body
+    for name in place.split("."):
+        value = value.get(name, {})
+    return value
 
 
 def _versioned(body: Object) -> Object:

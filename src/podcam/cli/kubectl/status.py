@@ -131,9 +131,9 @@ def _print_one(recording: Mapping[str, Any], clips: Sequence[Mapping[str, Any]] 
     if points:
         print()
         print_table(
-            ["POD", "NODE", "STATE", "SINCE", "WHY"],
+            ["POD", "NODE", "STATE", "REASON", "SINCE"],
             [
-                [point.pod, point.node, point.state, age(point.since, at), point.message or point.reason]
+                [point.pod, point.node, point.state, point.reason, age(point.since, at)]
                 for point in points
             ],
         )

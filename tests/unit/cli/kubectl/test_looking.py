@@ -117,8 +117,8 @@ def test_one_recording_pod_by_pod(capsys: pytest.CaptureFixture[str]) -> None:
     assert "1 of 2 pods recorded, 0 ended; 2.5MB on disk, a ring of 250MB per pod at most" in out
     assert "2 failures seen, an unknown number of packets dropped" in out
     rows = table(out)
-    assert ["POD", "NODE", "STATE", "SINCE", "WHY"] in rows
-    assert ["web-2", "node-2", "Waiting", "<unknown>", "its", "network", "is", "not", "there", "yet"] in rows
+    assert ["POD", "NODE", "STATE", "REASON", "SINCE"] in rows
+    assert ["web-2", "node-2", "Waiting", "-", "<unknown>"] in rows
     assert "2 clips (1 complete, 1 incomplete):" in out
 
 
