@@ -4,10 +4,12 @@ Each raises `argparse.ArgumentTypeError`, so that argparse names the flag. A num
 where the unit could be guessed wrong.
 """
 
+import os
 import re
 from argparse import ArgumentTypeError
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 
 _SIZE_UNITS = {
     "B": 1,
@@ -125,3 +127,10 @@ def format_size(size_bytes: int) -> str:
         if size_bytes >= factor:
             return f"{size_bytes / factor:.1f}".removesuffix(".0") + unit
     return f"{size_bytes}B"
+
+
+def default_folder() -> Path:
+    """`/var/lib/podcam` for root, `$XDG_STATE_HOME/podcam` (`~/.local/state/podcam`) for anybody else."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/podcam")
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "podcam"

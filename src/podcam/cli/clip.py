@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from podcam.cli import arguments
-from podcam.recorder import RecorderFolder, ask_recorder, clip_at_rest, default_folder
+from podcam.recorder import RecorderFolder, ask_recorder, clip_at_rest
 
 _EXAMPLE = """\
 examples:
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dir",
         type=Path,
-        default=default_folder(),
+        default=arguments.default_folder(),
         metavar="DIR",
         help="the recorder's folder (default: %(default)s)",
     )

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from podcam.cli.arguments import format_size
+from podcam.cli.arguments import default_folder, format_size
 from podcam.clip import Clip, ClipStore, pin
 from podcam.model.text import printable
-from podcam.recorder.folder import RecorderFolder, default_folder
+from podcam.recorder.folder import RecorderFolder
 
 _EXAMPLES = """\
 examples:

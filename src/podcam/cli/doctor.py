@@ -6,8 +6,8 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from podcam.cli.arguments import default_folder
 from podcam.cli.findings import print_findings
-from podcam.recorder.folder import default_folder
 from podcam.wrap.examination import examine
 
 _EXAMPLES = """\

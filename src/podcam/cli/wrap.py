@@ -8,11 +8,8 @@ import shutil
 import socket
 import sys
 
-from podcam.cli import arguments, record
-from podcam.errors import UsageError
-from podcam.recorder.settings import SECOND_NS
-from podcam.wrap.beside import BesideSettings, OnExit, record_beside
-from podcam.wrap.capabilities import sudo_allows
+from podcam.cli import arguments, recording
+from podcam.errors import PodcamError, UsageError
 from podcam.wrap.companion import BesideRecorder, tell
 from podcam.wrap.first_process import FirstProcess, User, end_as
 
@@ -54,9 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=os.environ.get("POD_NAME") or socket.gethostname(),
         help="what the pod is called in clips (default: %(default)s)",
     )
-    record.add_which(parser.add_argument_group("which packets"))
-    record.add_how_much(parser.add_argument_group("how much is kept"))
-    record.add_trigger(
+    recording.add_which(parser.add_argument_group("which packets"))
+    recording.add_how_much(parser.add_argument_group("how much is kept"))
+    recording.add_trigger(
         parser.add_argument_group(
             "what triggers a clip",
             "besides what `podcam record` knows, --on takes exit (of the app) and exit-failure (not with 0)",
@@ -69,30 +66,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the app to its end, or, as `--beside`, record until told that it has ended."""
-    on_exit = _on_exit(args)
-    settings = BesideSettings(
-        record.recorder_settings(args), record.recording_settings(args), on_exit, args.name
-    )
     if args.beside:
-        return record_beside(settings)
-    command = record.command_after(args.command)
+        return _record(args)
+    command = recording.command_after(args.command)
     if not command:
         raise UsageError("which app? Its command comes after --")
     process = FirstProcess(command, os.environ, User.named(args.user) if args.user else None)
     recorder = BesideRecorder(
-        lambda: record_beside(settings),
+        lambda: _record(args),
         command=_by_sudo() if args.sudo else None,
-        grace_seconds=args.grace / SECOND_NS,
+        grace_seconds=args.grace / 1e9,
         required=args.required,
     )
     return end_as(process.run(recorder), process.ended_by)
 
 
-def _on_exit(args: argparse.Namespace) -> OnExit:
-    """Take out of --on what `podcam record` does not know."""
+def _record(args: argparse.Namespace) -> int:
+    """The recorder's whole life; what it needs is imported beside the app, which does not wait for it."""
+    from podcam.wrap.beside import BesideSettings, OnExit, cannot_record, record_beside  # noqa: PLC0415
+
     wanted = {OnExit(on) for on in args.on if on in {OnExit.ALWAYS, OnExit.FAILURE}}
     args.on = [on for on in args.on if on not in wanted]
-    return OnExit.ALWAYS if OnExit.ALWAYS in wanted else OnExit.FAILURE if wanted else OnExit.NEVER
+    on_exit = OnExit.ALWAYS if OnExit.ALWAYS in wanted else OnExit.FAILURE if wanted else OnExit.NEVER
+    try:
+        recorder, what = recording.recorder_settings(args), recording.recording_settings(args)
+    except PodcamError as error:
+        return cannot_record(error)
+    return record_beside(BesideSettings(recorder, what, on_exit, args.name))
 
 
 def _by_sudo() -> list[str]:
@@ -101,6 +101,8 @@ def _by_sudo() -> list[str]:
     Raises:
         UsageError: it does not allow it, and which line would.
     """
+    from podcam.wrap.sudo import sudo_allows  # noqa: PLC0415 - takes time that an app without sudo need not wait
+
     options = sys.argv[2 : sys.argv.index("--")]
     program = shutil.which(sys.argv[0])
     own = [program] if program else [sys.executable, "-I", "-m", "podcam"]

@@ -18,7 +18,7 @@ and go while it runs:
 
 from podcam.recorder.control import ask_recorder
 from podcam.recorder.events import Event
-from podcam.recorder.folder import RecorderFolder, default_folder
+from podcam.recorder.folder import RecorderFolder
 from podcam.recorder.foreground import Foreground
 from podcam.recorder.loop import HasFileno, Loop, Timer
 from podcam.recorder.resting import clip_at_rest
@@ -57,7 +57,6 @@ __all__ = [
     "TriggerSettings",
     "ask_recorder",
     "clip_at_rest",
-    "default_folder",
     "resting_ring",
     "resting_rings",
 ]

@@ -25,13 +25,6 @@ _LONGEST_NAME = 240
 """Of 255 bytes that a file system takes, as the folder of a ring that is being removed has a longer name."""
 
 
-def default_folder() -> Path:
-    """`/var/lib/podcam` for root, `$XDG_STATE_HOME/podcam` (`~/.local/state/podcam`) for anybody else."""
-    if os.geteuid() == 0:
-        return Path("/var/lib/podcam")
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "podcam"
-
-
 class RecorderFolder:
     """The paths in a recorder's folder."""
 

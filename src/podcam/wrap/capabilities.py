@@ -1,4 +1,4 @@
-"""The capabilities of this process, and of a program that it could start: capabilities(7).
+"""The capabilities of this process, and of files: capabilities(7).
 
 A file capability gives a *permitted* set to a program that is executed; what counts is the *effective* set,
 which the program takes from it by itself (capset(2)). So an image works where the right cannot be had, too:
@@ -7,10 +7,7 @@ with `cap_net_raw+p` the program starts without it, with `+ep` it would not star
 
 import ctypes
 import os
-import shutil
 import struct
-import subprocess
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -104,13 +101,3 @@ def parse_file_capability(value: bytes) -> int:
     for word in range(words):
         permitted |= struct.unpack_from("<I", value, 4 + 8 * word)[0] << 32 * word
     return permitted
-
-
-def sudo_allows(command: Sequence[str]) -> bool:
-    """Whether sudo lets this user start exactly this, without a password."""
-    if shutil.which("sudo") is None:
-        return False
-    asked = subprocess.run(
-        ["sudo", "-n", "-l", "--", *command], stdin=subprocess.DEVNULL, capture_output=True, check=False
-    )
-    return asked.returncode == 0

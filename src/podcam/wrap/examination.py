@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from podcam.wrap.capabilities import NET_RAW, SYS_ADMIN, of_this_process, sudo_allows, take
+from podcam.wrap.capabilities import NET_RAW, SYS_ADMIN, of_this_process, take
+from podcam.wrap.sudo import sudo_allows
 from podcam.wrap.ways import Surroundings, ways
 
 _ANALYSIS: Final = ("numpy", "numba", "rich", "zstandard")
