@@ -2,11 +2,11 @@
 
 import json
 import os
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -14,7 +14,6 @@ from podcam import __version__
 from podcam.clip.missing import gap_sentence
 from podcam.clip.parts import PacketSet, Part, PartPacket
 from podcam.errors import ClipError, UsageError
-from podcam.model.point import Gap
 from podcam.model.text import printable
 from podcam.pcap import (
     Direction,
@@ -140,7 +139,7 @@ def write_pcapng(
     writer = PcapngWriter(file, list(_section_options(source, drops)))
     if names := source.names:
         writer.add_names({address: [printable(name)] for address, name in names.items()})
-    gaps = [deque(part.gaps) for part in source.parts]
+    gaps_told = [0] * len(source.parts)
     interfaces: dict[tuple[int, int, int], _Interface] = {}
     frame = 0
     for frame, item in enumerate(source.packets(), 1):  # its last value is the count
@@ -159,8 +158,11 @@ def write_pcapng(
         if packet.status & STATUS_CSUM_NOT_READY:
             flags |= _FLAGS_CSUM_NOT_READY
         told = comments.get(frame, ())
-        if gaps[item.part] and packet.time_ns >= gaps[item.part][0].until_ns:
-            told = (*_gaps_before(packet, source.parts[item.part], gaps[item.part]), *told)
+        part = source.parts[item.part]
+        if gaps_told[item.part] < len(part.gaps):
+            behind = _gaps_before(packet, part, gaps_told[item.part])
+            gaps_told[item.part] += len(behind)
+            told = (*behind, *told)
         writer.add_packet(interface.number, packet.time_ns, data, length, flags, told)
         if progress and frame % _PROGRESS_EVERY == 0:
             progress(frame)
@@ -170,10 +172,12 @@ def write_pcapng(
     return Exported(frame, sum(drops), tuple(problem for part in source.parts for problem in part.problems))
 
 
-def _gaps_before(packet: RecordedPacket, part: Part, gaps: deque[Gap]) -> Iterator[str]:
-    """What to write on the first packet behind gaps, which it takes from `gaps`."""
-    while gaps and packet.time_ns >= gaps[0].until_ns:
-        yield printable(f"Podcam: {gap_sentence(part.point.name, gaps.popleft())}")
+def _gaps_before(packet: RecordedPacket, part: Part, told: int) -> list[str]:
+    """What to write on the first packet behind gaps, of which the first `told` are told already."""
+    return [
+        printable(f"Podcam: {gap_sentence(part.point.name, gap)}")
+        for gap in takewhile(lambda gap: gap.until_ns <= packet.time_ns, part.gaps[told:])
+    ]
 
 
 def _describe(writer: PcapngWriter, source: PacketSet, item: PartPacket, *, all_ethernet: bool) -> int:

@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 from podcam.clip.manifest import MANIFEST, Manifest, read_manifest
 from podcam.clip.missing import first_packets_missing, gap_sentence
 from podcam.errors import ClipError, SegmentError
-from podcam.model.point import Endpoint, Gap, Interface, Point, Window
+from podcam.model.point import Endpoint, Gap, Interface, Point, Window, gap_from_json
 from podcam.ring import FLAG_PAYLOAD_CUT, RecordedPacket, SegmentReader, segments_in
 from podcam.ring.segment import Metadata
 
@@ -36,7 +36,15 @@ class Part:
     """Packets that the recorder lost; None where only its segments tell."""
     problems: list[str] = field(default_factory=list)
     gaps: tuple[Gap, ...] = ()
-    """Where nothing was recorded, in the order of time; `problems` tells them too."""
+    """Where nothing was recorded, in the order of time; `problems` tells them too. Of what is no clip, they
+    fill up, too: only its segments tell them."""
+
+    def hear(self, record: Metadata) -> None:
+        """Take what a segment's record says of gaps, where no manifest does."""
+        gap = None if self.windows else _gap_of(record)
+        if gap is not None:
+            self.gaps += (gap,)
+            self.problems.append(gap_sentence(self.point.name, gap))
 
 
 class PartPacket(NamedTuple):
@@ -135,6 +143,16 @@ def _part_of(segments: list[Path]) -> Part:
     return Part(point, tuple(segments))
 
 
+def _gap_of(record: Metadata) -> Gap | None:
+    """The gap that a record tells of; None for others, and for a writer that went on where one had ended."""
+    if record.kind != "gap" or "since_ns" not in record.body:
+        return None
+    try:
+        return gap_from_json(record.body)
+    except (ArithmeticError, KeyError, TypeError, ValueError):
+        return None
+
+
 def merged(streams: Sequence[Iterator[_Item]], time_of: Callable[[_Item], int]) -> Iterator[_Item]:
     """The order of `PacketSet.packets`, for items of any kind."""
     keyed = [_with_key(stream, time_of) for stream in streams]
@@ -160,6 +178,7 @@ def _packets_of(number: int, part: Part) -> Iterator[PartPacket]:
         payload_cut = False
         for record in reader.records():
             if isinstance(record, Metadata):
+                part.hear(record)
                 continue
             for packet in reader.packets_of(record):
                 time_ns = packet.time_ns

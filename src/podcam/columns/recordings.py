@@ -16,7 +16,7 @@ from podcam.columns.sets import KernelSet
 from podcam.columns.sources import Losses, SourceInterface
 from podcam.errors import SegmentError
 from podcam.ring import SegmentReader
-from podcam.ring.segment import Block
+from podcam.ring.segment import Block, Metadata
 
 _BIG_ENDIAN_START: Final = b"MBCP"
 
@@ -46,7 +46,7 @@ class PartSource:
             for link_type in (LINK_ETHERNET, LINK_RAW) * self._interfaces_of_point
         ]
         self.points = [part.point.name for part in recording.parts]
-        self.warnings: list[str] = list(self._part.problems)
+        self.warnings = self._part.problems
         self.names = recording.names
         self._number = number
         self._dropped = 0
@@ -123,6 +123,8 @@ class PartSource:
             head = self._files.data[start : start + 4].tobytes()
             big = int(head == _BIG_ENDIAN_START)
             for record in reader.records():
+                if isinstance(record, Metadata):
+                    self._part.hear(record)
                 # A segment that is being written may have grown since it was mapped.
                 if isinstance(record, Block) and record.offset + record.length <= size:
                     self._dropped += record.dropped

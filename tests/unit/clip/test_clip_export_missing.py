@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from kernel_blocks import block
 from podcam.clip import Manifest, export, open_packets, read_manifest, write_manifest
 from podcam.clip.missing import first_packets_missing, gap_sentence
+from podcam.columns import open_captures
 from podcam.errors import ClipError, UsageError
-from podcam.model.point import Gap, Window
-from recorded_clips import EVER, NOW, SECOND, at, clip_of, recorded, run, tshark
+from podcam.model.point import Gap, Point, Window
+from podcam.ring import Ring, Source
+from recorded_clips import EVER, INTERFACES, NOW, SECOND, at, clip_of, recorded, run, tshark
 
 MS = 1_000_000
 OUT = "the recorder was not running"
@@ -62,6 +65,23 @@ def test_pods_and_services_are_in_the_export_under_their_names(tmp_path: Path) -
     export(open_packets(clip), target)
     fields = ("-T", "fields", "-e", "ip.src_host", "-e", "ip.dst_host")
     assert run("tshark", "-N", "n", "-r", str(target), *fields) == "pod shop/web-7d\tservice shop/db\n"
+
+
+def test_a_ring_tells_its_gaps_without_a_manifest(tmp_path: Path) -> None:
+    source = Source(Point("a", "node-a"), "boot", 4096, INTERFACES)
+    ring = Ring(tmp_path / "a", source, limit_bytes=1_000_000, segment_bytes=10_000, now_ns=NOW)
+    ring.append([block(at(1))], now_ns=NOW)
+    ring.note("gap", {"reason": OUT, "since_ns": GAP.since_ns, "until_ns": GAP.until_ns}, NOW)
+    ring.note("gap", {"reason": "the writer ended: killed by signal 9"}, NOW)
+    ring.note("gap", {"reason": OUT, "since_ns": "never", "until_ns": 7}, NOW)
+    ring.append([block(at(3))], now_ns=NOW)
+    ring.close(NOW)
+    target = tmp_path / "out.pcapng"
+    assert export(open_packets(tmp_path / "a"), target).warnings == (TOLD,)
+    assert tshark(target, "frame.comment") == [[""], [f"Podcam: {TOLD}"]]
+    capture = open_captures([tmp_path / "a"])[0]
+    assert capture.summary.warnings == (TOLD,)
+    assert capture.losses(0).gaps == (GAP,)
 
 
 def test_text_of_strangers_cannot_steer_the_terminal_of_another_tool(tmp_path: Path) -> None:
