@@ -529,6 +529,29 @@ def test_authorities_that_change_are_read_again(tmp_path: Path) -> None:
         assert "authorization" in api.get(PATH)
 
 
+def hear_and_say(said: bytes) -> Callable[[socket.socket, int], None]:
+    def converse(connection: socket.socket, _: int) -> None:
+        connection.recv(65_536)
+        connection.sendall(said)
+
+    return converse
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [(b"", "the connection broke off"), (b"HTTP/1.1 400 Bad Request\r\n\r\n", "SSL")],
+    ids=["nothing", "no TLS"],
+)
+def test_a_server_that_speaks_no_tls_is_told(tmp_path: Path, said: bytes, why: str) -> None:
+    ca = Authority(tmp_path / "ours").ca
+    with (
+        Script(hear_and_say(said)) as server,
+        Api.at(f"https://127.0.0.1:{server.address[1]}", ca=ca) as api,
+        pytest.raises(UnreachableError, match=why),
+    ):
+        api.get(PATH)
+
+
 def test_a_file_without_authorities_is_told(tmp_path: Path) -> None:
     with (
         Api.at("https://127.0.0.1:1", ca=tmp_path / "none") as api,

@@ -413,7 +413,9 @@ def _unreachable(place: str, error: Exception) -> UnreachableError:
             why = f"its certificate is not trusted ({error.verify_message})"
         case TimeoutError():
             why = "no answer in time"
-        case HTTPException() | ValueError():  # a ValueError: closed here while it was read
+        case (
+            HTTPException() | ValueError() | ssl.SSLEOFError()
+        ):  # a ValueError: closed here while it was read
             why = "the connection broke off"
         case OSError():
             why = error.strerror or str(error)
