@@ -99,6 +99,8 @@ def installed(cluster: Cluster, agent_image: str) -> None:
     """Podcam is applied to the cluster; its agents may not be there yet."""
     # What a person tried out on this cluster gives way to the files of this repository.
     cluster.kubectl("podcam", "install", "--image", agent_image, "--no-wait", "--force-conflicts")
+    # A test machine's disk is often fuller than a node's should be.
+    cluster.kubectl("set", "env", "-n", SYSTEM, "daemonset/podcam-agent", "PODCAM_FREE_FLOOR=5%")
     cluster.kubectl(
         "wait", "--for=condition=Established", *(f"crd/{kind}.podcam.dev" for kind in _KINDS), "--timeout=30s"
     )

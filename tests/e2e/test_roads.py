@@ -6,7 +6,7 @@ import os
 import re
 import secrets
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -94,11 +94,15 @@ def story(cluster: Cluster, agents: None, tmp_path_factory: pytest.TempPathFacto
         stranger = make_user(cluster, folder, b, "stranger", {b: [OPERATOR, READER]})
         scenario = deploy_scenario(cluster, a)
         clip = _kept(cluster, recorder, scenario)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-            yield Story(cluster, scenario, a, b, reader, recorder, stranger, clip, folder)
+        yield Story(cluster, scenario, a, b, reader, recorder, stranger, clip, folder)
     finally:
         cluster.kubectl("delete", "namespace", "--wait=false", "--ignore-not-found", a, b)
+
+
+@pytest.fixture(autouse=True)
+def fresh_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What one of them fetched stays on that one's disk, not on everybody's."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
 
 def _kept(cluster: Cluster, recorder: Cluster, scenario: Scenario) -> ClipObject:
@@ -134,9 +138,9 @@ def _paths(namespace: str, grant: str) -> list[str]:
     return [f"{base}/index", *(f"{base}/files/{number}" for number in range(_PIECES))]
 
 
-def _asked(api: Api, pod: Object, path: str) -> tuple[int, dict[str, str], bytes]:
+def _asked(api: Api, pod: Object, path: str) -> tuple[int, Mapping[str, str], bytes]:
     with api.get_bytes(_proxy(pod, path)) as answer:
-        return answer.status, dict(answer.headers), answer.read(1 << 30)
+        return answer.status, answer.headers, answer.read(1 << 30)
 
 
 def test_a_reader_gets_all_of_it_and_leaves_no_grant(story: Story) -> None:
@@ -232,7 +236,7 @@ def test_the_pod_proxy_with_somebody_elses_grant(story: Story) -> None:
     assert MARKER in opened  # so that it means something that it was not seen above
 
 
-def _there(api: Api, pod: Object, path: str) -> tuple[dict[str, str], bytes] | None:
+def _there(api: Api, pod: Object, path: str) -> tuple[Mapping[str, str], bytes] | None:
     """Headers and body; an agent may hear of the grant a moment later."""
     status, headers, body = _asked(api, pod, path)
     return (headers, body) if status == 200 else None
