@@ -1,6 +1,7 @@
 """`podcam clips` and `podcam export`, on a recorder's folder made by hand."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,8 @@ import pytest
 from frames import ethernet, ipv4, tcp
 from kernel_blocks import Sent, block
 from podcam import cli
-from podcam.clip import COMPLETE, ClipPart, ClipStore, Manifest, write_manifest
-from podcam.model.point import Interface, Point, Window
+from podcam.clip import COMPLETE, ClipPart, ClipStore, Manifest, read_manifest, write_manifest
+from podcam.model.point import Gap, Interface, Point, Window
 from podcam.pcap import read_blocks
 from podcam.ring import SegmentWriter, Source
 
@@ -41,6 +42,18 @@ def test_the_list(clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert header.split() == ["CLIP", "FROM", "(UTC)", "LENGTH", "SIZE", "STATE", "REASON"]
     assert listed.startswith("20251123-020000-reset-early  2025-11-23 01:59:00  70s     ")
     assert listed.endswith("  complete  web-0 was \\x1b[31mreset")
+
+
+def test_clips_with_gaps_say_so_and_exports_where(clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = read_manifest(clip)
+    gap = Gap(NOW - 10**9, NOW - 1, "the recorder was not \x1b[5mrunning")
+    write_manifest(clip, replace(manifest, parts=(replace(manifest.parts[0], gaps=(gap,)),)))
+    assert cli.main(["clips", "--dir", str(clip.parents[1])]) == 0
+    assert "  complete gaps  web-0" in capsys.readouterr().out
+    assert cli.main(["export", str(clip), "-o", str(clip.parent / "out.pcapng")]) == 0
+    told = capsys.readouterr().err
+    assert "podcam: nothing was recorded at web-0 from 2025-11-23 01:59:59.000 to 01:59:59.999 UTC" in told
+    assert "\x1b" not in told
 
 
 def test_no_clips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
