@@ -66,4 +66,5 @@ def _traffic(recording: Recording, limits: NamespaceLimits) -> TrafficSettings:
         narrow=recording.narrow,
         payload_bytes=payload,
         snaplen=snaplen,
+        own_only=True,
     )

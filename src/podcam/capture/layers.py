@@ -18,7 +18,7 @@ from podcam.capture.traffic import Network, Traffic
 
 ARPHRD_ETHER = 1  # linux/if_arp.h
 ARPHRD_LOOPBACK = 772
-PACKET_OUTGOING = 4  # linux/if_packet.h
+PACKET_OTHERHOST, PACKET_OUTGOING = 3, 4  # linux/if_packet.h
 VLAN_PROTOCOLS = (0x8100, 0x88A8)  # linux/if_ether.h
 ETHERNET_BYTES = 14
 
@@ -58,13 +58,16 @@ class PacketFilter:
         self.code.emit(bpf.MISC | bpf.TAX)
 
     def once_per_packet(self) -> None:
-        """Loopback shows a packet going out and coming in: drop the first."""
+        """Loopback shows a packet going out and coming in: drop the first. Drop strangers' if asked to."""
         code, other = self.code, Label("not loopback")
         self.load_ancillary(bpf.AD_HARDWARE_TYPE)
         code.jump_if(bpf.JEQ, ARPHRD_LOOPBACK, None, other)
         self.load_ancillary(bpf.AD_PACKET_TYPE)
         code.jump_if(bpf.JEQ, PACKET_OUTGOING, self.drop)
         code.place(other)
+        if self.traffic.own_only:
+            self.load_ancillary(bpf.AD_PACKET_TYPE)
+            code.jump_if(bpf.JEQ, PACKET_OTHERHOST, self.drop)
 
     def chosen_interfaces(self) -> None:
         """Drop what came or went by another interface."""

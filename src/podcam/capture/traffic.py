@@ -18,7 +18,8 @@ class Traffic:
     transport header are kept when a host matches.
 
     `snaplen` cuts every packet to so many bytes; `payload` cuts TCP and UDP packets to so many bytes after
-    their header.
+    their header. `own_only` leaves out what is addressed to another host (PACKET_OTHERHOST): a bridge floods
+    such packets into every pod of its node when it has forgotten where an address is.
     """
 
     hosts: tuple[Network, ...] | None = None
@@ -27,3 +28,4 @@ class Traffic:
     expression: str | None = None
     payload: int | None = None
     snaplen: int = DEFAULT_SNAPLEN
+    own_only: bool = False

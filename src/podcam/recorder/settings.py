@@ -44,6 +44,9 @@ class TrafficSettings:
     payload_bytes: int | None = None
     """Bytes kept after the transport header; None keeps all."""
     snaplen: int = 262_144
+    own_only: bool = False
+    """Leave out what is addressed to another host: in a pod that is what the node's bridge flooded, and may
+    be of another namespace."""
 
     @property
     def filter_follows_names(self) -> bool:

@@ -24,7 +24,7 @@ def traffic(recording: Recording, limits: NamespaceLimits = FREE) -> TrafficSett
 
 def test_a_bare_recording_keeps_all_traffic_in_a_quarter_of_a_gigabyte() -> None:
     assert recording_settings(BARE, FREE) == RecordingSettings(
-        traffic=TrafficSettings(),
+        traffic=TrafficSettings(own_only=True),
         ring=RingSettings(10, 25_000_000),
         trigger=TriggerSettings(DEFAULT_CLASSES, True, 60 * SECOND_NS, 10 * SECOND_NS),
         scope=Scope.RECORDING,
@@ -53,6 +53,7 @@ def test_everything_that_was_asked_for_is_told() -> None:
     )
     assert recording_settings(asked, FREE) == RecordingSettings(
         traffic=TrafficSettings(
+            own_only=True,
             interfaces=("eth0", "lo"),
             networks=(ip_network("10.0.0.0/8"),),
             names=("db.example",),

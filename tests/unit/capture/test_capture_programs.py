@@ -1,14 +1,15 @@
 """Filter programs against packets, by an interpreter; `tests/integration` has the kernel run them."""
 
+from collections.abc import Callable
 from ipaddress import ip_network
 
 import pytest
 
 from cbpf import Skb, run
 from frames import ethernet, extension, fragment_header, icmp, ipv4, ipv6, tcp, udp
-from podcam.capture import Traffic, answers_program, control_program, recording_program
+from podcam.capture import Program, Traffic, answers_program, control_program, recording_program
 
-OUTGOING = 4
+OTHERHOST, OUTGOING = 3, 4
 TUN = 65534
 WHOLE = 262144
 
@@ -80,6 +81,14 @@ def test_a_recording_looks_behind_vlan_tags(tags: tuple[int, ...]) -> None:
     program = recording_program(DATABASE)
     assert [run(program, seen(packet, *tags)) for packet in CHOSEN] == [WHOLE] * len(CHOSEN)
     assert [run(program, seen(packet, *tags)) for packet in OTHER] == [0] * len(OTHER)
+
+
+@pytest.mark.parametrize("build", [recording_program, control_program])
+def test_what_a_bridge_flooded_can_be_left_out(build: Callable[[Traffic], Program]) -> None:
+    syn = ipv4(tcp(40000, 5432, flags=0x02), 6)
+    assert run(build(Traffic()), seen(syn, packet_type=OTHERHOST)) != 0
+    assert run(build(Traffic(own_only=True)), seen(syn, packet_type=OTHERHOST)) == 0
+    assert run(build(Traffic(own_only=True)), seen(syn)) != 0
 
 
 def test_loopback_is_kept_once() -> None:
