@@ -7,6 +7,7 @@ from pathlib import Path
 from podcam.cli.progress import Progress
 from podcam.clip import export, open_packets, write_pcapng
 from podcam.errors import UsageError
+from podcam.model.text import printable
 
 _EXAMPLES = """\
 examples:
@@ -64,5 +65,5 @@ def write(clip: Path, output: str, *, all_ethernet: bool) -> None:
                 progress=lambda written: progress(written / max(total, written)),
             )
     for warning in exported.warnings:
-        print(f"podcam: {warning}", file=sys.stderr)
+        print(f"podcam: {printable(warning)}", file=sys.stderr)
     print(f"{exported.packets:,} packets written, {exported.dropped:,} lost while recording", file=sys.stderr)
