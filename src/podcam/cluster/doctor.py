@@ -149,7 +149,7 @@ def _admission(api: Api, daemon_set: Mapping[str, Any] | None) -> Iterator[Findi
     if status.get("currentNumberScheduled", 0) < status.get("desiredNumberScheduled", 0):
         yield Finding(
             "admission",
-            f"{status.get('currentNumberScheduled', 0)} of {status['desiredNumberScheduled']} agents' pods exist",
+            f"{status.get('currentNumberScheduled', 0)} agents of {status['desiredNumberScheduled']} exist",
             _refused_because(api) or f"kubectl describe daemonset -n {NAMESPACE} {DAEMON_SET}",
         )
 

@@ -58,7 +58,8 @@ def image_fields(image: str) -> dict[str, str]:
     name, at, digest = image.partition("@")
     folder, slash, last = name.rpartition("/")
     base, colon, tag = last.partition(":")
-    if not base or any(map(str.isspace, image)) or (at and not digest.startswith("sha256:")) or (colon and not tag):
+    whole = base and (not at or digest.startswith("sha256:")) and (not colon or tag)
+    if not whole or any(map(str.isspace, image)):
         raise UsageError(f"{image!r} is not an image: write REGISTRY/NAME:TAG or REGISTRY/NAME@sha256:…")
     fields = {"newName": f"{folder}{slash}{base}"}
     if digest:

@@ -160,7 +160,7 @@ def test_pods_that_admission_refuses(cluster: FakeCluster, capsys: pytest.Captur
             "namespace podcam-system enforces baseline",
             "kubectl label namespace podcam-system --overwrite pod-security.kubernetes.io/enforce=privileged",
         ),
-        ("admission", "1 of 2 agents' pods exist", "violates PodSecurity"),
+        ("admission", "1 agents of 2 exist", "violates PodSecurity"),
     ]
 
 
