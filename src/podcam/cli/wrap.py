@@ -7,6 +7,7 @@ import shlex
 import shutil
 import socket
 import sys
+from dataclasses import replace
 
 from podcam.cli import arguments, recording
 from podcam.errors import PodcamError, UsageError
@@ -92,6 +93,7 @@ def _record(args: argparse.Namespace) -> int:
         recorder, what = recording.recorder_settings(args), recording.recording_settings(args)
     except PodcamError as error:
         return cannot_record(error)
+    what = replace(what, traffic=replace(what.traffic, own_only=True))
     return record_beside(BesideSettings(recorder, what, on_exit, args.name))
 
 
