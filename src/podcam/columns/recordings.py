@@ -50,6 +50,7 @@ class PartSource:
         self.names = recording.names
         self._number = number
         self._dropped = 0
+        self._damaged = False  # whether some of it could not be read: nobody knows how much
         self._interface = 2 * self._interfaces_of_point * number
         self._files = files
         self._first_file = sum(len(part.segments) for part in recording.parts[:number])
@@ -64,7 +65,8 @@ class PartSource:
     @property
     def losses(self) -> dict[int, Losses]:
         """See `Source`."""
-        return {self._number: Losses(self.dropped, self._part.gaps, self._part.windows)}
+        dropped = None if self._damaged else self.dropped
+        return {self._number: Losses(dropped, self._part.gaps, self._part.windows)}
 
     def walk(self, kernels: KernelSet, data: Memory, packets: Table, row: int, rows: int) -> int:
         """See `Source`."""
@@ -94,6 +96,7 @@ class PartSource:
             left = block.packets - (row - before)
             self._rest = block._replace(at=at, packets=left) if why == FULL else None
             if why == GARBLED:
+                self._damaged = True
                 self.warnings.append(
                     f"{self._part.point.name}: {left} packets of a garbled block were skipped"
                 )
@@ -114,10 +117,12 @@ class PartSource:
         for number, path in enumerate(self._part.segments, self._first_file):
             start, size = self._files.starts[number], self._files.sizes[number]
             if size == 0:
+                self._damaged = True
                 continue
             try:
                 reader = SegmentReader(path)
             except SegmentError as error:
+                self._damaged = True
                 self.warnings.append(str(error))
                 continue
             head = self._files.data[start : start + 4].tobytes()
@@ -130,6 +135,7 @@ class PartSource:
                     self._dropped += record.dropped
                     at = start + record.offset
                     yield _Rest(at + record.first_packet, at + record.length, record.packets, big)
+            self._damaged |= bool(reader.problems)
             self.warnings += [f"{path.name}: {problem}" for problem in reader.problems]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from conversations import startup
 from kernel_blocks import Sent, block
-from podcam.clip import ClipPart, Manifest, export, open_packets, write_manifest
+from podcam.clip import ClipPart, Manifest, export, open_packets, read_manifest, write_manifest
 from podcam.diagnose import diagnose
 from podcam.model.diagnosis import DiagnosedConnection, Diagnosis
 from podcam.model.point import Gap, Interface, Point, Window
@@ -217,6 +217,18 @@ def test_nothing_is_proved_where_a_point_may_have_missed_it(
     row = at_both(tmp_path, *reset_on_the_way(), names=NAMES, **changes)
     assert (row.verdict.id, row.verdict.fault) == (VerdictId.RESET_DURING_STARTUP, Fault.SERVER)
     assert "never left" not in row.verdict.summary
+
+
+def test_nothing_is_proved_by_a_point_of_which_something_cannot_be_read(tmp_path: Path) -> None:
+    near, far = reset_on_the_way()
+    others = beside(50001, server=SERVICE)
+    there = Recorded(DB[1], [*far, *through_nat(others)])
+    folder = clip(tmp_path, Recorded(WEB[1], [*near, *others]), there)
+    (segment,) = (folder / "p1").iterdir()
+    manifest = read_manifest(folder)
+    missing = replace(manifest.parts[1], segments=("00000000-1.seg", segment.name))
+    write_manifest(folder, replace(manifest, parts=(manifest.parts[0], missing)))
+    assert [row.verdict.fault for row in rows_of(folder) if row.verdict.failed] == [Fault.SERVER]
 
 
 def test_nothing_is_proved_by_a_point_that_recorded_only_before(tmp_path: Path) -> None:
