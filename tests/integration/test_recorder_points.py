@@ -43,13 +43,15 @@ def settings(
     ports: tuple[int, ...] = (),
     payload: int | None = None,
     on: tuple[FailureClass, ...] = (),
-    **others: object,
+    scope: Scope = Scope.RECORDING,
+    clips_per_hour: int | None = None,
 ) -> RecordingSettings:
     return RecordingSettings(
         traffic=TrafficSettings(ports=ports, payload_bytes=payload),
         ring=SMALL,
         trigger=TriggerSettings(frozenset(on), before_ns=20 * SECOND, after_ns=SECOND // 5),
-        **others,  # type: ignore[arg-type] - as the settings have them
+        scope=scope,
+        clips_per_hour=clips_per_hour,
     )
 
 
@@ -455,6 +457,7 @@ def test_the_writer_is_killed_while_points_come_and_go(own: OwnRecorder, pods: l
     for point, text in ((first, b"one"), (second, b"two"), ("web/c", b"three")):
         recorded(own, point, text)
     assert len(own.keep("clip").parts) == 3
+    assert own.recorder.restarts == {"writer": 1, "detector": 0}
 
 
 def test_the_detector_is_killed_while_points_come_and_go(own: OwnRecorder, pods: list[Namespace]) -> None:

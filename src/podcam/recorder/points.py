@@ -114,6 +114,7 @@ class WatchedPoint:
         self.name = settings.name
         self.recording = settings.recording
         self.shape = shape
+        self.recording_limit_bytes = recording.ring.limit_bytes
         self.limit_bytes = recording.ring.limit_bytes if limit_bytes is None else limit_bytes
         self.segment_bytes = recording.ring.segment_bytes
         self.detecting = bool(control_frames)
@@ -296,6 +297,7 @@ class WatchedPoint:
             expression=settings.expression,
             payload=payload,
             snaplen=snaplen,
+            own_only=settings.own_only,
         )
 
     def _control_traffic(self) -> Traffic:

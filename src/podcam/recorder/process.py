@@ -68,6 +68,8 @@ class Helper:
         self.name = name
         self.why_failed = ""
         """What it said last of its own accord."""
+        self.starts = 0
+        """How often it was started."""
         self._main = main
         self._loop = loop
         self._says = says
@@ -83,6 +85,7 @@ class Helper:
 
     def start(self, keep: int) -> None:
         """Start it; of all open descriptors it keeps `keep` alone."""
+        self.starts += 1
         child = self._child = Child(self.name, self._main, keep)
         self._loop.listen(child.channel, self._hear)
         self._loop.listen(child.pidfd, self._ended)

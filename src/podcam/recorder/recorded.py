@@ -3,8 +3,7 @@
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import astuple, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 
 from podcam.capture import Geometry
 from podcam.errors import PodcamError
@@ -130,9 +129,7 @@ class RecordedPoints:
         if ended_ns:
             gap = Gap(ended_ns, point.opened_ns, reason)
         elif before is not None and before.path.is_dir():
-            # A ring that was not closed was recorded until its recorder was killed, whatever came last.
-            since_ns = before.last_ns if before.closed else max(before.last_ns, last_alive_ns or 0)
-            gap = Gap(since_ns, point.opened_ns, _NOT_RUNNING)
+            gap = Gap(_recorded_until_ns(before, point, last_alive_ns), point.opened_ns, _NOT_RUNNING)
         if gap is not None and gap.since_ns < gap.until_ns:
             point.gaps = with_gap(point.gaps, gap)
         owner = Owner(point.id, point.name, point.recording, point.source()["node"], point.gaps)
@@ -193,19 +190,15 @@ class RecordedPoints:
         return point
 
 
-def add_message(point: WatchedPoint, folder: Path, gap: Message | None) -> Message:
-    """What tells the writer to record a point; the ring's socket goes with it."""
-    return {
-        "do": "add",
-        "point": point.id,
-        "folder": str(folder),
-        "limit_bytes": point.limit_bytes,
-        "segment_bytes": point.segment_bytes,
-        "shape": astuple(point.shape),
-        "source": point.source(),
-        "cut": point.cut,
-        "gap": gap,
-    }
+def _recorded_until_ns(ring: RestingRing, point: WatchedPoint, last_alive_ns: int | None) -> int:
+    """Until when a ring from before surely holds what there was.
+
+    One that was not closed was recorded until its recorder was killed, however long before that its last
+    packet came; but what came within the last block timeout may have lain in the kernel's ring still.
+    """
+    if ring.closed or last_alive_ns is None:
+        return ring.last_ns
+    return max(ring.last_ns, last_alive_ns - point.shape.retire_ms * 1_000_000)
 
 
 def oldest_ns(points: Iterable[RecordedPoint]) -> int | None:

@@ -1,15 +1,14 @@
 """The supervisor: opens the sockets, starts writer and detector, and keeps both doing what was asked.
 
-It answers to whoever runs it (events, the control socket), to points and recordings that come and go, to names
-that change and disks that are slow, and to the death of its helpers. No packet passes through it, so that it
-may be slow.
+It answers to whoever runs it (events, the control socket), to points and recordings that come and go, to
+names that change and disks that are slow, and to the death of its helpers. No packet passes through it, so
+that it may be slow.
 """
 
 import functools
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field
 from typing import Any
 
 from podcam.capture import Geometry, geometry
@@ -19,48 +18,29 @@ from podcam.model.failure import counts_from_json, failure_from_json
 from podcam.model.point import Window
 from podcam.recorder.channel import Message
 from podcam.recorder.clips import Clips, NameClip
-from podcam.recorder.detection import Detection
 from podcam.recorder.events import Event, event, failure_fields
 from podcam.recorder.folder import RecorderFolder
-from podcam.recorder.following import Following
 from podcam.recorder.loop import Loop, Timer
 from podcam.recorder.memory import KernelMemory
-from podcam.recorder.names import Asker, Lookups, asker_of
 from podcam.recorder.points import WatchedPoint
-from podcam.recorder.process import Helper
-from podcam.recorder.recorded import RecordedPoint, RecordedPoints, add_message, oldest_ns
+from podcam.recorder.processes import DetectorProcess, WriterProcess
+from podcam.recorder.recorded import RecordedPoint, RecordedPoints, oldest_ns
+from podcam.recorder.recordings import Recordings
 from podcam.recorder.requests import Answer, Requests
 from podcam.recorder.resting import complete_left_open
 from podcam.recorder.settings import KeepRequest, PointSettings, RecorderSettings, RecordingSettings
 from podcam.recorder.write_budget import WriteBudget
-from podcam.recorder.writer import Writer
 
 _STOP_SECONDS = 60.0
 _TIME_SECONDS = 1.0
-_LOOKUP_SECONDS = 300.0
-"""A name for which no answer came by for so long is looked up."""
 _SMALLEST_BLOCK = geometry(0).block_bytes
-
-
-@dataclass(slots=True)
-class _Recording:
-    """What a person asked for, and the addresses of the names in it."""
-
-    settings: RecordingSettings
-    following: Following
-    askers: dict[str, Asker] = field(default_factory=dict)
-    """By point: how its programs get addresses, where names are followed."""
-    heard_seconds: float = field(default_factory=time.monotonic)
-    """When addresses were last told of, or asked for."""
-    unknown: set[str] = field(default_factory=set)
-    """Names that were told to have no address."""
 
 
 class Recorder:
     """Records points for recordings, both of which come and go while it runs, from the loop's thread.
 
-    What is defined and added before `start` is checked, and its sockets are open, when that is called; so what
-    a person did wrong is told before anything is written.
+    What is defined and added before `start` is checked, and its sockets are open, when that is called; so
+    what a person did wrong is told before anything is written.
 
     Args:
         settings: where, and what all points share.
@@ -83,22 +63,13 @@ class Recorder:
         self._folder = RecorderFolder(settings.folder)
         memory = KernelMemory(settings.kernel_memory_bytes, settings.expected_points)
         self._points = RecordedPoints(self._folder, memory)
-        self._recordings: dict[str, _Recording] = {}
         self._lock: int | None = None
         self._stopping = False
         self._timer: Timer | None = None
         self._requests: Requests | None = None
-        self._writer = Helper(
-            "writer", lambda channel: Writer(channel).run(), loop, self._writer_says, self._writer_died
-        )
-        self._detector = Helper(
-            "detector",
-            lambda channel: Detection(channel).run(),
-            loop,
-            self._detector_says,
-            self._detector_died,
-        )
-        self._lookups = Lookups(loop, self._looked_up, _LOOKUP_SECONDS)
+        self._writer = WriterProcess(loop, self._writer_says, self._writer_died)
+        self._detector = DetectorProcess(loop, self._detector_says, self._detector_died)
+        self._recordings = Recordings(loop, self._detector.learn, self._warn, self._name_unknown)
         limit = settings.write_bytes_per_second
         self._budget = WriteBudget(limit) if limit else None
         self._measured_seconds = time.monotonic()
@@ -121,7 +92,7 @@ class Recorder:
         """
         self._folder.create()
         self._lock = self._folder.lock()
-        complete_left_open(self._folder, lambda text: self._tell("warning", None, text=text))
+        complete_left_open(self._folder, lambda text: self._warn(None, text))
         self._points.take_stock()
         self._requests = Requests(self._folder.path, self._loop, self._serve)
         self._writer.start(self._lock)
@@ -149,7 +120,7 @@ class Recorder:
             point.watched.close()
         self._points.by_id.clear()
         self._points.leaving.clear()
-        self._lookups.close()
+        self._recordings.close()
         if self._requests is not None:
             self._requests.close()
         if self._lock is not None:
@@ -166,7 +137,8 @@ class Recorder:
     ) -> None:
         """Begin a recording, or change one; "" is the one that needs no name, which stands as null in events.
 
-        Where its points have to be recorded in another way, they are opened anew: their rings go on, with a gap.
+        Where its points have to be recorded in another way, they are opened anew: their rings go on, with a
+        gap.
 
         Args:
             recording: its id.
@@ -184,30 +156,25 @@ class Recorder:
         if known is not None and known.settings.records_like(settings):
             known.settings = settings
             return
-        resolved = {name: tuple(found) for name, found in (addresses or {}).items()}
-        if known is not None:
-            before = known.following.names.items()
-            resolved = {n: found for n, found in before if n in settings.traffic.names} | resolved
-        following = Following(settings.traffic, resolved, time.time_ns(), warn=self._warn)
         points = self._points.of(recording)
         for point in points:
             self._end(point.id, "its recording was changed", "the recording was changed")
-        self._recordings[recording] = _Recording(settings, following)
+        self._recordings.define(recording, settings, addresses or {}, time.time_ns())
         self._define_for_detector(recording)
         for point in points:
             try:
-                self.add(point.watched.settings)
+                self.add(point.watched.settings, limit_bytes=_limit_kept(point.watched, settings))
             except PodcamError as error:
-                self._tell("warning", point.id, text=f"{point.watched.name} is no longer recorded: {error}")
+                self._warn(point.id, f"{point.watched.name} is no longer recorded: {error}")
 
     def forget(self, recording: str) -> None:
         """End a recording and all of its points; clips that are open go on until their windows end."""
-        if self._recordings.pop(recording, None) is None:
+        if not self._recordings.forget(recording):
             return
         for point in self._points.of(recording):
             self._end(point.id, "its recording was ended")
         self._clips.forget(recording)
-        self._detector.send({"do": "undefine", "recording": recording})
+        self._detector.undefine(recording)
 
     # --- points ---
 
@@ -240,11 +207,7 @@ class Recorder:
         if self._lock is not None:
             self._begin(recorded)
             self._relieve()
-        if settings.traffic.names:
-            recording.askers[point.id] = asker_of(point)
-            for name in settings.traffic.names:
-                if not recording.following.names.get(name):
-                    self._lookups.ask(name, recording.askers[point.id])
+        self._recordings.begin(point)
 
     def end(self, point_id: str, why: str) -> None:
         """Record a point no longer; nothing where it is not recorded.
@@ -260,11 +223,16 @@ class Recorder:
         point = self._points.by_id.get(point_id)
         if point is not None:
             point.watched.limit_bytes = limit_bytes
-            self._writer.send({"do": "limit", "point": point_id, "limit_bytes": limit_bytes})
+            self._writer.limit(point_id, limit_bytes)
 
     def totals(self) -> Mapping[str, Mapping[str, int | None]]:
         """What was counted at each live point since it was added, as `status` events tell it."""
         return {point.id: self._totals(point) for point in self._points.by_id.values()}
+
+    @property
+    def restarts(self) -> Mapping[str, int]:
+        """How often the `writer` and the `detector` died and were started again."""
+        return {helper.name: max(0, helper.starts - 1) for helper in (self._writer, self._detector)}
 
     # --- clips ---
 
@@ -288,7 +256,7 @@ class Recorder:
         self._clips.drop(clip_id)
 
     def limit_clips(self, limit_bytes: int) -> None:
-        """All clips may take so many bytes from now on; the oldest that are too much go, told as `removed`."""
+        """All clips may take so many bytes from now on; the oldest beyond that go, told as `removed`."""
         self._clips.limit(limit_bytes)
 
     def freeze(self, request: Message) -> None:
@@ -297,69 +265,35 @@ class Recorder:
 
     def count(self) -> bool:
         """For clips: ask the detector what became of the connections to each server; whether it is there."""
-        return not self._stopping and self._detector.send({"do": "count"})
+        return not self._stopping and self._detector.count()
 
     # --- beginning and ending a point ---
 
     def _begin(self, point: RecordedPoint) -> None:
         gap = self._points.begin(point.watched, self._folder.last_alive_ns)
-        self._hand_to_writer(point, gap)
-        self._hand_to_detector(point)
-
-    def _hand_to_writer(self, point: RecordedPoint, gap: Message | None) -> None:
-        message = add_message(point.watched, self._folder.ring(point.id), gap)
-        self._writer.send(message, [point.watched.ring.fileno()])
-
-    def _hand_to_detector(self, point: RecordedPoint) -> None:
-        watched = point.watched
-        if watched.control is None:
-            return
-        sockets = [watched.control] if watched.answers is None else [watched.control, watched.answers]
-        message = {
-            "do": "add",
-            "point": watched.id,
-            "recording": watched.recording,
-            "frames": watched.control_frames,
-        }
-        self._detector.send(message, [sock.fileno() for sock in sockets])
+        self._writer.record(point.watched, self._folder.ring(point.id), gap)
+        self._detector.watch(point.watched)
 
     def _define_for_detector(self, name: str) -> None:
-        recording = self._recordings[name]
-        settings = recording.settings
-        if self._lock is None or not settings.detecting:
+        recording = self._recordings.get(name)
+        if self._lock is None or recording is None or not recording.settings.detecting:
             return
         if not self._detector.running:
             self._detector.start(self._lock)
-        self._detector.send(
-            {
-                "do": "define",
-                "recording": name,
-                "on": sorted(settings.trigger.on),
-                "exempt_habits": settings.trigger.exempt_habits,
-                "networks": list(map(str, settings.traffic.networks)),
-                "names": list(settings.traffic.names),
-            }
-        )
-        self._learn(name, recording.following.names)
-
-    def _learn(self, recording: str, names: Mapping[str, Iterable[str]]) -> None:
-        known = {name: sorted(addresses) for name, addresses in names.items()}
-        self._detector.send({"do": "learn", "recording": recording, "names": known})
+        self._detector.define(name, recording.settings, recording.following.names)
 
     def _end(self, point_id: str, why: str, reason: str = "the point was not recorded") -> None:
         point = self._points.end(point_id, why, reason)
         self._loop.unlisten(point.watched.links)
         if self._budget is not None:
             self._budget.cut.discard(point_id)
-        if point.watched.recording in self._recordings:
-            self._recordings[point.watched.recording].askers.pop(point_id, None)
+        self._recordings.end(point.watched.settings)
         if self._lock is None:
             self._points.leaving.remove(point)
             point.watched.close()
             return
-        self._writer.send({"do": "remove", "point": point_id})
-        if point.watched.control is not None:
-            self._detector.send({"do": "remove", "point": point_id})
+        self._writer.remove(point_id)
+        self._detector.unwatch(point.watched)
 
     def _left(self, message: Message) -> None:
         point, ring = self._points.left(message["point"])
@@ -381,8 +315,7 @@ class Recorder:
             del self._points.by_id[point.id]
         else:
             self._points.leaving.remove(point)
-        if point.watched.control is not None:
-            self._detector.send({"do": "remove", "point": point.id})
+        self._detector.unwatch(point.watched)
         point.watched.close()
         self._tell_stopped(point, message["why"], exit_code=message["code"])
 
@@ -392,30 +325,30 @@ class Recorder:
         """The writer ended: it is started again; the sockets have kept what came meanwhile."""
         if not again:
             raise PodcamError(f"the writer ended again and again ({why}): recording cannot go on")
-        self._tell("warning", None, text=f"the writer ended ({why}) and was started again")
-        assert self._lock is not None
-        self._writer.start(self._lock)
+        self._warn(None, f"the writer ended ({why}) and was started again")
+        if self._lock is not None:
+            self._writer.start(self._lock)
         gap = {"reason": f"the writer ended: {why}"}
         for point in (*self._points.leaving, *self._points.by_id.values()):
             point.watched.resized()
             point.tally.begin_writing_anew()
-            self._hand_to_writer(point, gap)
+            self._writer.record(point.watched, self._folder.ring(point.id), gap)
             if point in self._points.leaving:
-                self._writer.send({"do": "remove", "point": point.id})
+                self._writer.remove(point.id)
         self._clips.request_again()
 
     def _detector_died(self, why: str, again: bool) -> None:
         for point in self._points.by_id.values():
             point.tally.begin_detecting_anew()
         if again:
-            self._tell("warning", None, text=f"the detector ended ({why}) and was started again")
+            self._warn(None, f"the detector ended ({why}) and was started again")
             for name in self._recordings:
                 self._define_for_detector(name)
             for point in self._points.by_id.values():
-                self._hand_to_detector(point)
+                self._detector.watch(point.watched)
         else:
             text = f"the detector ended again and again ({why}): recording goes on, but failures are not seen"
-            self._tell("warning", None, text=text)
+            self._warn(None, text)
         self._clips.all_counted()
 
     def _writer_says(self, message: Message) -> None:
@@ -440,7 +373,7 @@ class Recorder:
             case "dropped":
                 self._clips.dropped(message["clip"])
             case "warning":
-                self._tell("warning", message["point"], text=message["text"])
+                self._warn(message["point"], message["text"])
             case "failed":
                 self._writer.why_failed = message["why"]
             case unknown:
@@ -490,13 +423,13 @@ class Recorder:
         self._tell("warning", point_id, text=text)
 
     def _started(self, point: WatchedPoint) -> Event:
-        trigger = self._recordings[point.recording].settings.trigger
+        recording = self._recordings.get(point.recording)
         return {
             "dir": str(self._folder.path),
             "ring_limit_bytes": point.limit_bytes,
             "kernel_ring_bytes": point.shape.ring_bytes,
             "block_timeout_ms": point.shape.retire_ms,
-            "on": sorted(trigger.on),
+            "on": sorted(recording.settings.trigger.on) if recording else [],
         }
 
     def _tell_stopped(self, point: RecordedPoint, why: str, **fields: Any) -> None:
@@ -545,14 +478,12 @@ class Recorder:
     def _serve(self, request: Message, answer: Answer) -> None:
         match request:
             case {"verb": "clip", "last_ns": int(last_ns), "reason": str(reason)}:
-                recording = request.get("recording") or next(iter(self._recordings), None)
-                if recording not in self._recordings or (
-                    "recording" not in request and len(self._recordings) > 1
-                ):
-                    answer({"error": f"which recording? There are: {', '.join(sorted(self._recordings))}"})
+                if len(self._recordings) != 1:
+                    answer({"error": f"the recorder has {len(self._recordings)} recordings, not one"})
                     return
                 now_ns = time.time_ns()
-                self._clips.asked(recording, Window(now_ns - last_ns, now_ns), reason, now_ns, answer)
+                window = Window(now_ns - last_ns, now_ns)
+                self._clips.asked(next(iter(self._recordings)), window, reason, now_ns, answer)
             case _:
                 answer({"error": "the recorder does not know this request: is it of another version?"})
 
@@ -563,13 +494,7 @@ class Recorder:
         if self._lock is not None:
             self._folder.note_alive(self._lock)
         self._clips.keep_time(time.time_ns())
-        now = time.monotonic()
-        for recording in self._recordings.values():
-            if now - recording.heard_seconds > _LOOKUP_SECONDS:
-                recording.heard_seconds = now
-                for asker in set(recording.askers.values()):
-                    for name in recording.settings.traffic.names:
-                        self._lookups.ask(name, asker)
+        self._recordings.keep_time()
 
     def _links_changed(self, point: WatchedPoint) -> None:
         try:
@@ -582,10 +507,10 @@ class Recorder:
 
     def _filter_stays(self, point: WatchedPoint, why: PodcamError) -> None:
         """One point that cannot be filtered anew, or is gone, is no reason to stop recording the others."""
-        self._tell("warning", point.id, text=f"{why}: the filter stays as it was")
+        self._warn(point.id, f"{why}: the filter stays as it was")
 
     def _note_source(self, point: WatchedPoint) -> None:
-        self._writer.send({"do": "source", "point": point.id, "source": point.source(), "cut": point.cut})
+        self._writer.note_source(point)
         self._tell("filter", point.id, **point.filter())
 
     def _resize(self, point_id: str, *, grow: bool) -> None:
@@ -609,12 +534,9 @@ class Recorder:
         try:
             successor = point.open_successor(shape)
         except PodcamError as error:
-            self._tell("warning", point.id, text=str(error))
+            self._warn(point.id, str(error))
             return
-        self._writer.send(
-            {"do": "replace", "point": point.id, "shape": astuple(shape), "source": point.source()},
-            [successor.fileno()],
-        )
+        self._writer.replace(point, successor, shape)
 
     def _replaced(self, point_id: str) -> None:
         point = self._points.find(point_id)
@@ -639,38 +561,31 @@ class Recorder:
             self._note_source(point)
         if cut:
             names = ", ".join(sorted(map(self._points.name_of, cut)))
-            self._tell("warning", None, text=f"over the write budget: only headers are kept of {names}")
+            self._warn(None, f"over the write budget: only headers are kept of {names}")
         if restored:
             names = ", ".join(sorted(map(self._points.name_of, restored)))
-            self._tell("warning", None, text=f"within the write budget again: whole packets of {names}")
+            self._warn(None, f"within the write budget again: whole packets of {names}")
 
     # --- names ---
 
-    def _looked_up(self, name: str, asker: Asker, addresses: frozenset[str]) -> None:
-        for recording_id, recording in self._recordings.items():
-            if name not in recording.settings.traffic.names or asker not in recording.askers.values():
-                continue
-            if addresses:
-                self._learn(recording_id, {name: addresses})
-            elif not recording.following.names.get(name) and name not in recording.unknown:
-                recording.unknown.add(name)
-                text = f"{name} has no address: nothing is taken for its packets until a DNS answer names one"
-                self._observe([event("warning", None, {"id": None, "recording": recording_id, "text": text})])
+    def _name_unknown(self, recording: str, name: str) -> None:
+        text = f"{name} has no address yet: its packets are not told from others until a DNS answer has one"
+        self._observe([event("warning", None, {"id": None, "recording": recording, "text": text})])
 
-    def _names_moved(self, recording_id: str, names: dict[str, list[str]], learned_ns: int) -> None:
-        recording = self._recordings.get(recording_id)
-        if recording is None:
-            return
-        recording.heard_seconds = time.monotonic()
-        points = [point.watched for point in self._points.of(recording_id)]
-        swapped, behind = recording.following.moved(names, learned_ns, points)
+    def _names_moved(self, recording: str, names: dict[str, list[str]], learned_ns: int) -> None:
+        points = self._points.of(recording)
+        watched = [point.watched for point in points]
+        swapped, behind = self._recordings.moved(recording, names, learned_ns, watched)
         for point in swapped:
             self._note_source(point)
-        if behind:
-            self._forget_addresses(recording_id)
+        before_ns = oldest_ns(points)
+        if behind and before_ns is not None:
+            # The detector is to drop the addresses whose packets no ring holds any more.
+            self._detector.forget(recording, before_ns)
 
-    def _forget_addresses(self, recording: str) -> None:
-        """Let the detector drop the addresses whose packets no ring holds any more."""
-        before_ns = oldest_ns(self._points.of(recording))
-        if before_ns is not None:
-            self._detector.send({"do": "forget", "recording": recording, "before_ns": before_ns})
+
+def _limit_kept(point: WatchedPoint, settings: RecordingSettings) -> int | None:
+    """What a point's ring may take when its recording has changed: a limit that was set for it holds on."""
+    if point.limit_bytes == point.recording_limit_bytes:
+        return None
+    return min(point.limit_bytes, settings.ring.limit_bytes)

@@ -48,8 +48,8 @@ _SYNC_SECONDS = 10.0
 """What a power cut can cost at most, the time that the disk needs aside."""
 _STATUS_SECONDS = 1.0
 _SLACK_SECONDS = 0.02
-"""How much later than its timeout a block may be handed over, or a packet that is under way come into one after
-the filter was closed."""
+"""How much later than its timeout a block may be handed over, or a packet that was under way be put into one
+when the filter was closed."""
 
 
 class _PointWriter:
