@@ -175,6 +175,7 @@ def test_plugins_for_logging_in_are_heard_and_logs_are_not(
     kubectl: Kubectl, capfd: pytest.CaptureFixture[str]
 ) -> None:
     log = "E1123 07:04:23.839024 30136 proxy_server.go:147] Error while proxying request\n"
+    log += "2026/11/23 07:27:24 httputil: ReverseProxy read error during body copy\n"
     kubectl.says(status=200, body="{}", stderr=f"{log}To sign in, open this page\n")
     with kubectl.proxy():
         pass

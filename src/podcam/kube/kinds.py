@@ -1,7 +1,7 @@
 """The kinds of objects that Podcam asks the API server for, and their paths."""
 
 from dataclasses import dataclass
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 GROUP = "podcam.dev"
 VERSION = "v1alpha1"
@@ -58,7 +58,7 @@ _VERBS = {"GET": "get", "POST": "create", "PATCH": "change", "DELETE": "delete"}
 
 def asked(method: str, path: str) -> str:
     """What a request asks for, in words: `list recordings.podcam.dev in namespace shop`."""
-    path = path.partition("?")[0]
+    path = unquote(path.partition("?")[0])
     match path.strip("/").split("/"):
         case ["api", _, *segments]:
             group = ""

@@ -25,8 +25,8 @@ _START_SECONDS = 20.0
 _END_SECONDS = 5.0
 _PIECE_BYTES = 65_536
 _SERVES = re.compile(rb"Starting to serve on .*\n")
-_LOG_LINE = re.compile(rb"[EFIW]\d{4} ")
-"""What kubectl itself logs; what it was to say stands in its answer too."""
+_LOG_LINE = re.compile(rb"[EFIW]\d{4} |\d{4}/\d\d/\d\d ")
+"""What kubectl itself logs (klog, and Go's own log); what it was to say stands in its answer too."""
 
 
 class KubectlProxy:

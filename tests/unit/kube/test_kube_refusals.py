@@ -49,7 +49,7 @@ def test_an_object_of_a_namespaced_kind_lies_in_one() -> None:
     [
         ("GET", "/api/v1/pods?limit=500", "list pods"),
         ("GET", "/api/v1/namespaces/shop/pods", "list pods in namespace shop"),
-        ("GET", "/api/v1/namespaces/shop/pods/web/proxy", "get pods/web/proxy in namespace shop"),
+        ("GET", "/api/v1/namespaces/shop/pods/web%3A80/proxy", "get pods/web:80/proxy in namespace shop"),
         ("POST", path_of(RECORDINGS, "shop"), "create recordings.podcam.dev in namespace shop"),
         (
             "PATCH",
