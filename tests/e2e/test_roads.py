@@ -6,9 +6,10 @@ import os
 import re
 import secrets
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from email.message import Message
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,7 @@ from podcam.sealed import PrivateKey, Resource, Seal, SealedError, Unsealer, pub
 
 MARKER = b"SCRAM-SHA-256"
 """What the database says to everybody who logs in: in the payload of every connection of the app."""
-_CLIP = "kept"
-_PIECES = 2
-"""Files that are asked for at each agent."""
+_CLIP = "evidence"
 
 
 @dataclass(frozen=True)
@@ -134,11 +133,11 @@ def _proxy(pod: Object, path: str) -> str:
 
 
 def _paths(namespace: str, grant: str) -> list[str]:
-    base = f"/v1/grants/{namespace}/{grant}"
-    return [f"{base}/index", *(f"{base}/files/{number}" for number in range(_PIECES))]
+    """The index, and the one file that each part has."""
+    return [f"/v1/grants/{namespace}/{grant}/{what}" for what in ("index", "files/0")]
 
 
-def _asked(api: Api, pod: Object, path: str) -> tuple[int, Mapping[str, str], bytes]:
+def _asked(api: Api, pod: Object, path: str) -> tuple[int, Message, bytes]:
     with api.get_bytes(_proxy(pod, path)) as answer:
         return answer.status, answer.headers, answer.read(1 << 30)
 
@@ -216,12 +215,11 @@ def test_the_pod_proxy_with_somebody_elses_grant(story: Story) -> None:
     opened = b""
     with story.granted(story.reader, story.a) as (name, uid, key), story.api(story.recorder) as api:
         for node, pod in story.agents().items():
-            index: dict[str, Any] | None = None
-            for number, path in enumerate(_paths(story.a, name), -1):
+            entry: dict[str, Any] | None = None
+            for path in _paths(story.a, name):
                 headers, body = wait_for("the grant to arrive", partial(_there, api, pod, path))
                 for plain in (MARKER, b"app-", story.a.encode(), b"podcam"):
                     assert plain not in body, (node, path, plain)
-                entry = None if index is None else index["files"][number]
                 resource = "index" if entry is None else f"{entry['folder']}/{entry['name']}"
                 sealed = Resource(uid, resource, headers["ETag"].strip('"'))
                 agent_key = story.clip.parts[node].public_key
@@ -229,14 +227,14 @@ def test_the_pod_proxy_with_somebody_elses_grant(story: Story) -> None:
                 with pytest.raises(SealedError):
                     _unsealed(Seal.by_reader(PrivateKey.new(), agent_key, sealed), body)
                 plain = _unsealed(Seal.by_reader(key, agent_key, sealed), body)
-                if index is None:
-                    index = json.loads(plain)
+                if entry is None:
+                    (entry, *_) = json.loads(plain)["files"]
                 else:
                     opened += plain
     assert MARKER in opened  # so that it means something that it was not seen above
 
 
-def _there(api: Api, pod: Object, path: str) -> tuple[Mapping[str, str], bytes] | None:
+def _there(api: Api, pod: Object, path: str) -> tuple[Message, bytes] | None:
     """Headers and body; an agent may hear of the grant a moment later."""
     status, headers, body = _asked(api, pod, path)
     return (headers, body) if status == 200 else None
@@ -364,7 +362,7 @@ def test_a_pod_of_somebody_else_that_asks_the_agents_itself(story: Story) -> Non
         answers = wait_for("the grant to arrive", fetch)
     assert {answers[url][0] for url in refused} == {403}
     assert {answers[url][0] for url in plain} == {200}
-    names = [pod["metadata"]["name"].encode() for pod in pods] + [_CLIP.encode() + b'"', grant.encode()]
+    names = [pod["metadata"]["name"].encode() for pod in pods] + [_CLIP.encode(), grant.encode()]
     for url in (*sealed, *plain):
         for word in (MARKER, *names, *(pod["status"]["podIP"].encode() for pod in pods)):
             assert word not in answers[url][1], (url, word)
