@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from podcam.agent.budget import WHOLE, Disk, EndedRing, LiveRing, Plan, plan
@@ -149,6 +149,7 @@ def test_more_room_never_makes_a_ring_smaller(
     assert plan(larger, live, [], clips, NOW_NS).share >= plan(disk, live, [], clips, NOW_NS).share
 
 
+@settings(deadline=None)
 @given(disks, lives, endeds, st.integers(0, 500), befores)
 def test_a_plan_that_was_carried_out_leaves_nothing_to_do(
     disk: Disk, live: list[LiveRing], ended: list[EndedRing], clips: int, before: Plan
