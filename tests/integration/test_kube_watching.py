@@ -278,7 +278,14 @@ def test_the_server_says_how_long_to_wait(server: KubeServer) -> None:
     )
     with Watch(server.url) as watch:
         watch.count(2)
-    assert watch.paused[0] == 7.0
+    assert 7.0 <= watch.paused[0] <= 7.0 + HASTY.longest_pause
+
+
+def test_nobody_makes_it_wait_for_long() -> None:
+    away = b"HTTP/1.1 503 Maintenance\r\nRetry-After: 86400\r\nContent-Length: 0\r\n\r\n"
+    with RawServer(away, LIST) as server, Watch(server.url) as watch:
+        watch.count(2)
+    assert 60.0 <= watch.paused[0] <= 61.0
 
 
 def test_a_connection_without_a_word_is_broken_off_and_the_watch_goes_on(server: KubeServer) -> None:

@@ -69,6 +69,8 @@ class WatchSettings:
     first_pause: float = 0.5
     """The most that is waited after the first failure; twice as much after the next."""
     longest_pause: float = 15.0
+    longest_asked: float = 60.0
+    """The most that is waited on top when the API server asks for it (Retry-After)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +281,7 @@ class _Watcher:
         """Back off: anything up to twice as long as last time, so that not all come at once."""
         most = min(self._settings.first_pause * 2.0**self._failures, self._settings.longest_pause)
         self._failures = min(self._failures + 1, 30)
-        return max(self._uniform(0.0, most), at_least or 0.0)
+        return min(at_least or 0.0, self._settings.longest_asked) + self._uniform(0.0, most)
 
 
 def _list_pages(api: Api, path: str, params: dict[str, Any]) -> Page:
