@@ -44,12 +44,18 @@ class ClipCluster:
     """Names of all grants that were made."""
     asked: list[tuple[str, str | None]] = field(default_factory=list)
     """What came through the proxy: path at the agent, and Range."""
+    status: dict[str, Any] = field(default_factory=dict)
+    """Of the clip, as `GET` has it."""
     fault: Fault | None = None
     may_read: bool = True
     after_create: Callable[[], None] | None = None
 
     def clip(self, **status: Any) -> ClipObject:
         """The clip `broken`, complete on all nodes; `status` adds to its status, or replaces."""
+        return ClipObject.parse(self.clip_body(**status))
+
+    def clip_body(self, **status: Any) -> dict[str, Any]:
+        """The same, as the API server sends it."""
         parts = {
             name: {
                 "state": "Complete",
@@ -59,25 +65,23 @@ class ClipCluster:
             for name, node in self.nodes.items()
         }
         parts |= status.pop("parts", {})
-        return ClipObject.parse(
-            {
-                "apiVersion": "podcam.dev/v1alpha1",
-                "kind": "Clip",
-                "metadata": {
-                    "name": "broken",
-                    "namespace": "shop",
-                    "uid": "0a1b2c3d-0000-4000-8000-000000000000",
-                    "creationTimestamp": "2023-11-14T22:13:20Z",
-                },
-                "spec": {
-                    "recording": "web",
-                    "reason": "reset by the server",
-                    "nodes": sorted(parts),
-                    "window": {"start": format_time(NOW), "end": format_time(NOW + 60 * SECOND)},
-                },
-                "status": {"state": "Complete", "parts": parts, **status},
-            }
-        )
+        return {
+            "apiVersion": "podcam.dev/v1alpha1",
+            "kind": "Clip",
+            "metadata": {
+                "name": "broken",
+                "namespace": "shop",
+                "uid": "0a1b2c3d-0000-4000-8000-000000000000",
+                "creationTimestamp": "2023-11-14T22:13:20Z",
+            },
+            "spec": {
+                "recording": "web",
+                "reason": "reset by the server",
+                "nodes": sorted(parts),
+                "window": {"start": format_time(NOW), "end": format_time(NOW + 60 * SECOND)},
+            },
+            "status": {"state": "Complete", "parts": parts, **status},
+        }
 
 
 @contextmanager
@@ -147,6 +151,9 @@ class Request(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = urlsplit(self.path)
+        if path.path == "/apis/podcam.dev/v1alpha1/namespaces/shop/clips/broken":
+            self.send(200, self.cluster.clip_body(**self.cluster.status))
+            return
         if path.path == "/api/v1/namespaces/podcam-system/pods":
             asked = parse_qs(path.query)
             assert asked["labelSelector"] == ["app.kubernetes.io/name=podcam-agent"]

@@ -90,7 +90,7 @@ def _complete(at: Cluster, name: str, timeout_seconds: float) -> ClipObject:
     clip = ClipObject.parse(at.api.get(path_of(CLIPS, at.namespace, name)))
     if clip.state in DONE or not timeout_seconds:
         return clip
-    say(f"clip {name} is still being kept: waiting for {clip.parts_complete or 'its'} parts")
+    say(f"clip {name} is still being kept: {clip.parts_complete or 'no'} parts are there")
     for state in states(at.api, CLIPS, at.namespace, name, timeout_seconds=timeout_seconds):
         if state is None:
             raise KubernetesError(f"clip {name} was deleted meanwhile")
