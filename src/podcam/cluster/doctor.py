@@ -221,15 +221,15 @@ def _disk(subject: str, state: str, metrics: str) -> Finding:
         return Finding(subject, state)
     used = figures.get("podcam_disk_rings_bytes", 0) + figures.get("podcam_disk_clips_bytes", 0)
     found = (
-        f"{state}; rings and clips take {_gb(used)} of {_gb(budget)} that they may, "
-        f"{_gb(free)} of the disk are free"
+        f"{state}; rings and clips take {_size(used)} of {_size(budget)} that they may, "
+        f"{_size(free)} of the disk are free"
     )
     share = figures.get("podcam_disk_ring_share", 1.0)
     if free < floor:
         return Finding(
             subject,
             found,
-            f"free space is below {_gb(floor)}, which are left to others, so rings shrink: free some of it, "
+            f"free space is below {_size(floor)}, which are left to others, so rings shrink: free some of it, "
             "stop recordings, or delete clips",
         )
     if share < 1:
@@ -241,8 +241,8 @@ def _disk(subject: str, state: str, metrics: str) -> Finding:
     return Finding(subject, found)
 
 
-def _gb(size_bytes: float) -> str:
-    return f"{size_bytes / 1e9:.1f} GB"
+def _size(size_bytes: float) -> str:
+    return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e8 else f"{size_bytes / 1e6:.1f} MB"
 
 
 def figures_of(metrics: str) -> dict[str, float]:
