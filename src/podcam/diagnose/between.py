@@ -117,8 +117,8 @@ def compare(near: Seen, far: Seen) -> Finding | None:
     """What became of a connection between the client's point and the server's.
 
     The first of these that holds: a reset that ended it and that its sender's point did not see; a reset, a
-    FIN, a SYN-ACK or bytes that did not arrive; a SYN that arrived and was not answered. None where neither
-    holds, or where the two cannot be compared.
+    FIN, a SYN-ACK or bytes that did not arrive; a SYN that arrived and was not answered; a reset that both
+    points saw. None where neither holds, or where the two cannot be compared.
     """
     if not near.is_whole or not far.is_whole:
         return None
@@ -131,7 +131,7 @@ def compare(near: Seen, far: Seen) -> Finding | None:
     )
     if any(way.is_contradicted for way in ways):
         return None
-    for look in (_made, _lost_reset, _lost_fin, _lost_syn_ack, _lost_bytes, _unanswered):
+    for look in (_made, _lost_reset, _lost_fin, _lost_syn_ack, _lost_bytes, _unanswered, _passed_both):
         for way in ways:
             finding = look(way)
             if finding is not None:
@@ -267,6 +267,23 @@ def _unanswered(way: _Way) -> Finding | None:
         ),
         Fault.SERVER,
         ("a firewall or network policy at the server drops it", "the server's queue of connections is full"),
+    )
+
+
+def _passed_both(way: _Way) -> Finding | None:
+    """A server's reset that ended it, and that its own point saw as well: no device in between made it."""
+    end = _first_end(way.target)
+    if way.from_client or end is None or end.from_client or not end.has(TcpFlags.RST):
+        return None
+    same = next((packet for packet in way.left(TcpFlags.RST) if packet.seq == end.seq), None)
+    if same is None:
+        return None
+    origin = way.origin.place.called
+    return Finding(
+        f"Its RST was recorded at {origin}, too: nothing between the two points made it.",
+        (_evidence(way.origin, same, f"the same RST at {origin}"),),
+        Fault.SERVER,
+        (),
     )
 
 

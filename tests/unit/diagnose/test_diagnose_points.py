@@ -238,6 +238,20 @@ def test_nothing_is_proved_by_a_point_that_recorded_only_before(tmp_path: Path) 
     assert [row.verdict.fault for row in rows if row.verdict.failed] == [Fault.SERVER]
 
 
+def test_a_reset_that_both_points_saw_was_not_made_between_them(tmp_path: Path) -> None:
+    talk = asking()
+    talk.client(DATA, startup())
+    talk.server(ACK)
+    talk.server(RST | ACK)
+    row = at_both(tmp_path, talk.packets, through_nat(talk.packets), names=NAMES)
+    assert (row.verdict.id, row.verdict.fault) == (VerdictId.RESET_DURING_STARTUP, Fault.SERVER)
+    assert row.verdict.summary.endswith(
+        "Its RST was recorded at pod shop/db-0, too: nothing between the two points made it."
+    )
+    assert row.verdict.evidence[-1].note == "the same RST at pod shop/db-0"
+    assert len(row.verdict.candidates) > 0
+
+
 def test_bytes_that_left_and_never_arrived(tmp_path: Path) -> None:
     """Sent again and again: the server's pod never saw them, so that its silence is not its own."""
     talk = asking()
