@@ -104,10 +104,9 @@ class Finding:
     def added_to(self, verdict: Verdict) -> Verdict:
         """The verdict with what it proves; evidence that it has already is not repeated."""
         known = {(proof.capture, proof.frame) for proof in verdict.evidence}
-        new = tuple(proof for proof in self.evidence if (proof.capture, proof.frame) not in known)
-        verdict = replace(
-            verdict, summary=f"{verdict.summary} {self.sentence}", evidence=verdict.evidence + new
-        )
+        new = [proof for proof in self.evidence if (proof.capture, proof.frame) not in known]
+        evidence = sorted([*verdict.evidence, *new], key=lambda proof: (proof.capture, proof.frame))
+        verdict = replace(verdict, summary=f"{verdict.summary} {self.sentence}", evidence=tuple(evidence))
         if self.decides or verdict.id in SILENT:
             return replace(verdict, fault=self.fault, candidates=self.candidates)
         return verdict

@@ -248,7 +248,10 @@ def test_a_reset_that_both_points_saw_was_not_made_between_them(tmp_path: Path) 
     assert row.verdict.summary.endswith(
         "Its RST was recorded at pod shop/db-0, too: nothing between the two points made it."
     )
-    assert row.verdict.evidence[-1].note == "the same RST at pod shop/db-0"
+    assert [proof.note for proof in row.verdict.evidence[-2:]] == [
+        "the same RST at pod shop/db-0",
+        "RST of the server",
+    ]
     assert len(row.verdict.candidates) > 0
 
 
