@@ -215,7 +215,8 @@ def test_a_pod_in_the_nodes_own_network_is_refused_with_a_sentence(cluster: Clus
 
 
 def test_a_stateful_pod_made_anew_goes_on_in_the_same_ring(cluster: Cluster, namespace: str) -> None:
-    cluster.apply(recording(namespace, retention="1h"), _talkers(namespace))
+    node = cluster.items("nodes")[0]["metadata"]["name"]
+    cluster.apply(recording(namespace), _talkers(namespace, node))
     wait_until_recorded(cluster, namespace, 1)
     first = cluster.get("pod/talker-0", "-n", namespace)["metadata"]["uid"]
     cluster.kubectl("delete", "pod", "talker-0", "-n", namespace, "--grace-period=1")
@@ -239,8 +240,8 @@ def on_node(tools: Path, node: int, command: str) -> str:
     ).stdout
 
 
-def _talkers(namespace: str) -> Object:
-    """One pod, talker-0, that connects to a port of its own, again and again."""
+def _talkers(namespace: str, node: str) -> Object:
+    """One pod, talker-0, that stays on its node and connects to a port of its own, again and again."""
     program = (
         "import socket, time\n"
         "s = socket.create_server(('127.0.0.1', 5432))\n"
@@ -258,6 +259,7 @@ def _talkers(namespace: str) -> Object:
             "template": {
                 "metadata": {"labels": {"app": "app"}},
                 "spec": {
+                    "nodeSelector": {"kubernetes.io/hostname": node},
                     "terminationGracePeriodSeconds": 1,
                     "containers": [
                         {

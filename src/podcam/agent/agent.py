@@ -475,8 +475,10 @@ class Agent:
                 self._points.stopped(event["id"], event["why"])
             case "failure":
                 self._tallies.of(event["recording"]).failures[str(event["class"])] += 1
-                self._log.info("a connection failed", point=event["id"], failure=str(event["class"]))
             case "clip":
+                self._log.info(
+                    "keeping a clip", clip=event["clip"], point=event["id"], origin=event["origin"]
+                )
                 self._tallies.of(event["recording"]).clips[event["origin"]] += 1
                 self._clips.opened(event)
                 self._recording_statuses.changed(event["recording"])
@@ -497,10 +499,12 @@ class Agent:
     def _hear_warning(self, event: Event) -> None:
         point_id, recording = event.get("id"), event.get("recording")
         self._log.warning(event["text"], point=point_id, recording=recording)
-        if recording is None:
-            return
-        self._tallies.of(recording).warn(self._clock.now_ns(), event["text"])
-        self._recording_statuses.changed(recording)
+        concerned = (
+            {point.recording for point in self._points.all.values()} if recording is None else {recording}
+        )
+        for each in concerned:
+            self._tallies.of(each).warn(self._clock.now_ns(), event["text"])
+            self._recording_statuses.changed(each)
 
     # --- what people are told ---
 

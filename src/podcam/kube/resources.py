@@ -441,7 +441,8 @@ def _condition(part: Fields) -> Condition:
 
 def _window(spec: Fields, created_ns: int) -> Window:
     if "last" in spec.names():
-        return Window(created_ns - spec.duration_ns("last"), created_ns)
+        # The API server rounds it down to the second: whoever made the clip saw up to a second more.
+        return Window(created_ns - spec.duration_ns("last"), created_ns + _SECOND)
     window = spec.part("window")
     start_ns, end_ns = window.time_ns("start"), window.time_ns("end")
     if end_ns < start_ns:
