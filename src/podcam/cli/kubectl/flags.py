@@ -69,7 +69,7 @@ def add_output(parser: argparse._ActionsContainer, *formats: str) -> None:
         "--output",
         choices=formats,
         metavar="|".join(formats),
-        help="print whole objects, or more columns",
+        help="print whole objects" + (", or more columns" if "wide" in formats else ""),
     )
 
 

@@ -42,8 +42,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dry-run",
         choices=("none", "client", "server"),
         default="none",
-        nargs="?",
-        const="client",
         help="client: print the objects; server: let the API server check them; neither changes anything",
     )
     flags.add_output(parser, "name", "yaml", "json")

@@ -166,8 +166,6 @@ def _add_how(group: argparse._ArgumentGroup) -> None:
         "--dry-run",
         choices=("none", "client", "server"),
         default="none",
-        nargs="?",
-        const="client",
         help="client: print the object; server: let the API server check it; neither records",
     )
     flags.add_output(group, "name", "yaml", "json")
