@@ -61,8 +61,8 @@ class Foreground:
             check_command(command)
         recorder = self._prepare()
         try:
-            recorder.start()
             self._listen_for_signals()
+            recorder.start()
             self._await_points()
             ends = None if duration_ns is None else time.monotonic() + duration_ns / SECOND_NS
             code = self._wait(ends, Command(command) if command else None)

@@ -92,8 +92,8 @@ class Loop:
                 key.data()
         for _ in range(len(self._calls)):
             self._calls.popleft()()
-        now = self._now()
-        while self._timers and self._timers[0][0] <= now:
+        now, last = self._now(), next(self._numbers)
+        while self._timers and self._timers[0][0] <= now and self._timers[0][1] < last:
             heapq.heappop(self._timers)[2].fire()
 
     def close(self) -> None:

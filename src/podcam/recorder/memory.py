@@ -7,9 +7,10 @@ Every point has a packet ring in the kernel. All of them together stay within on
   at once all find room; the smallest ring is 1 MB. It never waits for others to make room: its first packets
   come soon. Where nothing is free the budget is exceeded by its 1 MB until larger rings have given way, and
   for good only where there are more points than the budget has megabytes.
-- While less than an eighth of the budget is free, the largest ring that is above its share is replaced by one
-  of its share, one ring at a time.
 - A ring that fills grows while there is room, one that stays quiet goes back to its share.
+- With more points than were expected an eighth of the budget is kept free for those to come: no ring grows
+  into it. Whenever less is free, the largest ring that is above its share is replaced by one of its share,
+  one ring at a time.
 
 A ring cannot be resized, only replaced: until the writer has read the old one to its end both count.
 """
@@ -49,10 +50,10 @@ class KernelMemory:
             shape = smaller
         return shape
 
-    def grown(self, shape: Geometry, used_bytes: int, segment_bytes: int) -> Geometry | None:
-        """The ring to replace one that fills, None where it cannot grow."""
+    def grown(self, shape: Geometry, points: int, used_bytes: int, segment_bytes: int) -> Geometry | None:
+        """The ring to replace one of `points` that fills, None where it cannot grow."""
         larger = shape.doubled()
-        if larger is None or used_bytes + larger.ring_bytes > self.budget_bytes:
+        if larger is None or used_bytes + larger.ring_bytes > self.budget_bytes - self._kept_free(points):
             return None
         # The blocks of larger rings are larger, and two of them have to fit into a segment.
         return None if 2 * larger.block_bytes > segment_bytes else larger
@@ -66,7 +67,7 @@ class KernelMemory:
         """Which ring is to be replaced by which, where memory has become scarce; None where none has to."""
         shapes = list(shapes)
         free_bytes = self.budget_bytes - used_bytes
-        if not shapes or free_bytes >= self.budget_bytes // _KEPT_FREE_SHARE:
+        if not shapes or free_bytes >= self._kept_free(len(shapes)):
             return None
         largest = max(shapes, key=lambda shape: shape.ring_bytes)
         share = self.share(len(shapes))
@@ -78,6 +79,9 @@ class KernelMemory:
         """How many control packets may wait for the detector at a new point; with it there are `points`."""
         few = points <= self.expected_points
         return control_frames_for(self.expected_points if few else max(points, _MANY_POINTS))
+
+    def _kept_free(self, points: int) -> int:
+        return self.budget_bytes // _KEPT_FREE_SHARE if points > self.expected_points else 0
 
 
 def _halved(shape: Geometry) -> Geometry:

@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from podcam.errors import CaptureError, UsageError
 from podcam.model.point import Gap
 from podcam.recorder.channel import Message
 from podcam.recorder.settings import PointSettings, RecordingSettings
+from podcam.recorder.sockets import close_soon, open_together
 from podcam.recorder.write_budget import CUT_PAYLOAD_BYTES, CUT_SNAPLEN
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -129,25 +131,23 @@ class WatchedPoint:
         self._hosts = hosts
         self._learned: tuple[Learned, ...] = ()
         self.links = LinkWatch(self._namespace)
-        wanted = self._traffic()
+        self.control_frames = control_frames
+        openers = [partial(open_ring_socket, self._namespace, shape, recording_program(self._traffic()))]
+        if control_frames:
+            program = control_program(self._control_traffic())
+            openers.append(partial(open_control_socket, self._namespace, program, control_frames))
+        if recording.traffic.names:
+            openers.append(partial(open_answers_socket, self._namespace, answers_program(self._traffic())))
         try:
-            self.ring = open_ring_socket(self._namespace, shape, recording_program(wanted))
+            opened = open_together(openers)
         except BaseException:
             self.links.close()
             raise
         self.opened_ns = time.time_ns()
-        """When packets began to be recorded."""
-        self.control_frames = control_frames
-        self.control = self.answers = None
-        try:
-            if control_frames:
-                program = control_program(self._control_traffic())
-                self.control = open_control_socket(self._namespace, program, control_frames)
-            if recording.traffic.names:
-                self.answers = open_answers_socket(self._namespace, answers_program(wanted))
-        except BaseException:
-            self.close()
-            raise
+        """When packets were recorded at the latest."""
+        self.ring = opened.pop(0)
+        self.control = opened.pop(0) if control_frames else None
+        self.answers = opened.pop(0) if opened else None
 
     @property
     def kernel_bytes(self) -> int:
@@ -260,7 +260,7 @@ class WatchedPoint:
     def resized(self) -> None:
         """The writer has read the former ring to its end."""
         if self.resizing is not None:
-            self.resizing.close()
+            close_soon([self.resizing])
             self.resizing = None
             self._resizing_bytes = 0
 
@@ -271,11 +271,8 @@ class WatchedPoint:
     def close(self) -> None:
         """Close all sockets."""
         self.resized()
-        self.ring.close()
         self.links.close()
-        for sock in (self.control, self.answers):
-            if sock is not None:
-                sock.close()
+        close_soon(sock for sock in (self.ring, self.control, self.answers) if sock is not None)
 
     @property
     def _filters_hosts(self) -> bool:

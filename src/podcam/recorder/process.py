@@ -68,6 +68,8 @@ class Helper:
         self.name = name
         self.why_failed = ""
         """What it said last of its own accord."""
+        self.given_up = False
+        """Whether it died so often that it is not to be started again."""
         self.starts = 0
         """How often it was started."""
         self._main = main
@@ -124,7 +126,8 @@ class Helper:
         self.why_failed = ""
         now = time.monotonic()
         self._deaths = [death for death in self._deaths if now - death < _DEATHS_SECONDS] + [now]
-        self._died(why, len(self._deaths) <= _MOST_DEATHS)
+        self.given_up = len(self._deaths) > _MOST_DEATHS
+        self._died(why, not self.given_up)
 
 
 def _become(name: str, main: Callable[[Channel], None], channel: Channel, keep: int) -> None:

@@ -33,6 +33,7 @@ from podcam.recorder.write_budget import WriteBudget
 
 _STOP_SECONDS = 60.0
 _TIME_SECONDS = 1.0
+_RELIEF_SECONDS = 0.01
 _SMALLEST_BLOCK = geometry(0).block_bytes
 
 
@@ -66,6 +67,7 @@ class Recorder:
         self._lock: int | None = None
         self._stopping = False
         self._timer: Timer | None = None
+        self._relief: Timer | None = None
         self._requests: Requests | None = None
         self._writer = WriterProcess(loop, self._writer_says, self._writer_died)
         self._detector = DetectorProcess(loop, self._detector_says, self._detector_died)
@@ -105,8 +107,9 @@ class Recorder:
     def stop(self) -> None:
         """End the helpers, which takes one block timeout, then complete what is open."""
         self._stopping = True
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._relief):
+            if timer is not None:
+                timer.cancel()
         deadline = time.monotonic() + _STOP_SECONDS
         for helper in (self._detector, self._writer):
             helper.stop()
@@ -206,7 +209,7 @@ class Recorder:
         self._loop.listen(watched.links, functools.partial(self._links_changed, watched))
         if self._lock is not None:
             self._begin(recorded)
-            self._relieve()
+            self._relieve_soon()
         self._recordings.begin(point)
 
     def end(self, point_id: str, why: str) -> None:
@@ -278,7 +281,7 @@ class Recorder:
         recording = self._recordings.get(name)
         if self._lock is None or recording is None or not recording.settings.detecting:
             return
-        if not self._detector.running:
+        if not self._detector.running and not self._detector.given_up:
             self._detector.start(self._lock)
         self._detector.define(name, recording.settings, recording.following.names)
 
@@ -302,7 +305,6 @@ class Recorder:
             self._clips.rested(ring)
         point.watched.close()
         self._tell_stopped(point, point.why)
-        self._relieve()
 
     def _refused(self, message: Message) -> None:
         """The writer cannot open the ring of a point, which is given up."""
@@ -519,13 +521,20 @@ class Recorder:
             return
         point, memory = recorded.watched, self._points.memory
         if grow:
-            shape = memory.grown(point.shape, self._points.kernel_bytes, point.segment_bytes)
+            points = len(self._points.by_id)
+            shape = memory.grown(point.shape, points, self._points.kernel_bytes, point.segment_bytes)
         else:
             shape = memory.shrunk(point.shape, len(self._points.by_id))
         if shape is not None:
             self._replace_ring(point, shape)
 
+    def _relieve_soon(self) -> None:
+        """Not at once: another point may come this very moment, and turning a ring takes milliseconds."""
+        if self._relief is None:
+            self._relief = self._loop.later(_RELIEF_SECONDS, self._relieve)
+
     def _relieve(self) -> None:
+        self._relief = None
         found = self._points.relief()
         if found is not None:
             self._replace_ring(*found)
@@ -542,7 +551,7 @@ class Recorder:
         point = self._points.find(point_id)
         if point is not None:
             point.watched.resized()
-        self._relieve()
+        self._relieve_soon()
 
     def _keep_write_budget(self, written: dict[str, int]) -> None:
         now = time.monotonic()
