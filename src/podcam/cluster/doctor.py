@@ -229,7 +229,7 @@ def _disk(subject: str, state: str, metrics: str) -> Finding:
         return Finding(
             subject,
             found,
-            f"free space is below {_size(floor)}, which are left to others, so rings shrink: free some of it, "
+            f"free space is below {_size(floor)}, which are left to others, so rings shrink: free some, "
             "stop recordings, or delete clips",
         )
     if share < 1:

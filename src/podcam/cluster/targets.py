@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from podcam.errors import KubernetesError, UsageError
+from podcam.errors import KubernetesError, NotFoundError, UsageError
 from podcam.kube import PODS, Api, Kind, LabelSelector, path_of
 
 
@@ -131,7 +131,14 @@ def find_choice(api: Api, namespace: str, targets: Sequence[Target]) -> Choice:
     """
     if targets[0].kind == "Pod":
         for target in targets:
-            api.get(path_of(PODS, namespace, target.name))
+            try:
+                api.get(path_of(PODS, namespace, target.name))
+            except NotFoundError as error:
+                raise NotFoundError(
+                    f"{error} in namespace {namespace}; a workload is named as in deploy/{target.name}",
+                    status=error.status,
+                    reason=error.reason,
+                ) from None
         return Choice(
             pods=tuple(target.name for target in targets), target=targets[0] if len(targets) == 1 else None
         )

@@ -96,7 +96,9 @@ def test_pods_are_taken_by_name_and_have_to_be_there() -> None:
     with FakeCluster() as cluster, Api.at(cluster.url) as api:
         cluster.add(PODS, {"metadata": {"name": "a", "namespace": "shop"}})
         choice = find_choice(api, "shop", [Target("Pod", "a")])
-        with pytest.raises(NotFoundError):
+        with pytest.raises(
+            NotFoundError, match='pods "b" not found in namespace shop; a workload is named as'
+        ):
             find_choice(api, "shop", [Target("Pod", "a"), Target("Pod", "b")])
     assert choice.spec() == {"pods": ["a"], "target": {"kind": "Pod", "name": "a"}}
 

@@ -61,9 +61,11 @@ def run(args: argparse.Namespace) -> int:
 def _ask(inventory: Inventory, *, yes: bool) -> None:
     what = (
         f"{inventory.recordings} recording{'s' * (inventory.recordings != 1)} and "
-        f"{inventory.clips} clip{'s' * (inventory.clips != 1)} of all namespaces, and {inventory.folder} on "
-        f"{len(inventory.nodes)} node{'s' * (len(inventory.nodes) != 1)}"
+        f"{inventory.clips} clip{'s' * (inventory.clips != 1)} of all namespaces"
     )
+    if inventory.daemon_set is not None:
+        nodes = len(inventory.nodes)
+        what += f", and {inventory.folder} on {nodes} node{'s' * (nodes != 1)}"
     if yes:
         say(f"deleting {what}")
         return
@@ -80,6 +82,11 @@ def _take_out(at: Cluster, inventory: Inventory, timeout_seconds: float, *, keep
         say(f"the agent of {node} has not ended within {timeout_seconds:.0f} s")
         code = 1
     say("agents removed")
+    if inventory.daemon_set is None and not keep_data:
+        say(
+            "there were no agents, so it is not known what the nodes hold: what an earlier --keep-data left "
+            f"in {inventory.folder} goes with `kubectl podcam install` and another `uninstall`"
+        )
     if not keep_data:
         for node, why in clean_nodes(at.api, inventory, timeout_seconds=timeout_seconds):
             if why:

@@ -216,6 +216,17 @@ def test_nothing_is_deleted_without_a_yes(
     assert (AGENTS in installed.objects, kubectl.commands) == (True, [])
 
 
+def test_without_agents_the_nodes_are_not_known(
+    installed: FakeCluster, kubectl: Applied, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del installed.objects[AGENTS]
+    assert main(["uninstall", "--yes", "--timeout", "2s"]) == 0
+    err = capsys.readouterr().err
+    assert "deleting 1 recording and 2 clips of all namespaces\n" in err
+    assert "there were no agents, so it is not known what the nodes hold" in err
+    assert kubectl.commands
+
+
 def test_the_pod_that_cleans_up_has_none_of_the_agent_s_rights() -> None:
     pod = cleaner_of(daemon_set(0), "/data/podcam", "node-1")
     spec = pod["spec"]
