@@ -13,7 +13,7 @@ from podcam.model.verdict import FailureClass
 from podcam.recorder.channel import Message
 from podcam.recorder.clips import Clips
 from podcam.recorder.rings import RestingRing
-from podcam.recorder.settings import RecordingSettings, TriggerSettings
+from podcam.recorder.settings import KeepRequest, RecordingSettings, Scope, TriggerSettings
 
 SECOND = 1_000_000_000
 NOON = 1_795_000_000 * SECOND
@@ -202,3 +202,126 @@ def test_a_clip_that_cannot_be_made_is_told_and_answered(paper: Paper, tmp_path:
 def test_requests_are_plain_json(paper: Paper) -> None:
     paper.fail(NOON, failure(NOON))
     assert json.loads(json.dumps(paper.requests[0]))["do"] == "freeze"
+
+
+# --- more points, more recordings, other recorders ---
+
+
+def request(clip: str, window: Window, **others: Any) -> KeepRequest:
+    return KeepRequest(clip, "", others.pop("points", None), window, "their reason", NOON, **others)
+
+
+def keep(paper: Paper, *, start: int = -10, end: int = 10, **others: Any) -> None:
+    window = Window(NOON + start * SECOND, NOON + end * SECOND)
+    paper.clips.keep(request("ns_clip", window, **others), NOON)
+
+
+def test_a_clip_that_is_asked_for_again_is_widened_if_that_reaches_further(paper: Paper) -> None:
+    keep(paper)
+    keep(paper, start=-5, end=5)
+    assert len(paper.requests) == 1
+    keep(paper, start=-20, end=15)
+    assert paper.requests[-1]["window"] == (NOON - 20 * SECOND, NOON + 15 * SECOND)
+    assert len(paper.store.clips()) == 1
+    assert paper.manifest().id == "ns_clip"
+
+
+def test_a_clip_whose_window_has_ended_is_widened_still_while_it_is_being_kept(paper: Paper) -> None:
+    keep(paper, end=1)
+    paper.clips.keep_time(NOON + 2 * SECOND)
+    keep(paper, end=20)
+    assert paper.requests[-1]["window"] == (NOON - 10 * SECOND, NOON + 20 * SECOND)
+
+
+def test_a_complete_clip_is_only_told_of_again(paper: Paper) -> None:
+    paper.detector_answers = False
+    keep(paper)
+    paper.frozen(NOON + 10 * SECOND, ended=True)
+    before = paper.manifest()
+    keep(paper, end=100)
+    assert paper.manifest() == before
+    assert paper.events() == ["clip", "complete", "complete"]
+
+
+def test_only_the_points_asked_for_are_kept(paper: Paper) -> None:
+    paper.points = ["a", "b"]
+    keep(paper, points=frozenset({"b", "c"}))
+    assert paper.requests[-1]["points"] == ["b"]
+    paper.points = ["a", "b", "c"]
+    paper.clips.begun("", "c")
+    assert paper.requests[-1]["points"] == ["b", "c"]
+    paper.clips.begun("", "a")
+    assert len(paper.requests) == 2
+    assert paper.manifest().points == ("b", "c")
+
+
+def test_what_holds_no_packet_has_no_parts(paper: Paper) -> None:
+    paper.detector_answers = False
+    keep(paper)
+    totals = {"packets": 0, "bytes": 0, "dropped": 0, "first_ns": None, "last_ns": None}
+    paper.clips.part({"clip": "ns_clip", "point": "pod", "folder": "pod", "how": "link", "totals": totals})
+    paper.clips.frozen("ns_clip", NOON + 10 * SECOND, ended=True)
+    assert paper.manifest().parts == ()
+    assert paper.told[-1][1]["packets"] == 0
+
+
+def test_a_part_has_the_gaps_within_its_windows(paper: Paper) -> None:
+    paper.detector_answers = False
+    inside = Gap(NOON - 5 * SECOND, NOON - 4 * SECOND, "the recorder was not running")
+    paper.known_gaps = (Gap(NOON - 100 * SECOND, NOON - 90 * SECOND, "long ago"), inside)
+    keep(paper)
+    paper.frozen(NOON + 10 * SECOND, ended=True)
+    assert paper.manifest().parts[0].gaps == (inside,)
+
+
+def test_what_fails_at_one_point_is_its_own_matter_where_the_scope_is_the_pod(paper: Paper) -> None:
+    paper.points = ["pod", "other"]
+    paper.clips.define("", settings(scope=Scope.POD))
+    paper.fail(NOON, failure(NOON))
+    paper.clips.failed("", "other", [(failure(NOON), None)], NOON)
+    assert [request["points"] for request in paper.requests] == [["pod"], ["other"]]
+    assert len(paper.store.clips()) == 2
+
+
+def test_failures_beyond_the_clips_of_an_hour_are_counted(paper: Paper) -> None:
+    paper.points = ["pod", "other"]
+    paper.clips.define("", settings(scope=Scope.POD, clips_per_hour=1))
+    paper.fail(NOON, failure(NOON))
+    paper.clips.failed("", "other", [(failure(NOON), None)] * 3, NOON)
+    assert len(paper.store.clips()) == 1
+    assert paper.clips.counts("") == {"clips": 0, "suppressed": 3}
+
+
+def test_failures_extend_the_clip_that_was_joined(paper: Paper) -> None:
+    keep(paper, joins=True)
+    paper.fail(NOON + SECOND, failure(NOON + SECOND))
+    assert [request["clip"] for request in paper.requests] == ["ns_clip", "ns_clip"]
+    paper.clips.frozen("ns_clip", NOON + 2 * SECOND, ended=False)
+    (event,) = [fields for kind, fields in paper.told if kind == "clip"]
+    assert (event["origin"], event["failure"]["failed_ns"]) == ("kept", NOON + SECOND)
+
+
+def test_a_recording_that_is_gone_has_no_more_clips_of_failures(paper: Paper) -> None:
+    paper.clips.forget("")
+    paper.fail(NOON, failure(NOON))
+    assert paper.requests == []
+    keep(paper)
+    assert len(paper.requests) == 1
+
+
+def test_a_dropped_clip_goes_when_the_writer_has_let_go_of_it(paper: Paper) -> None:
+    keep(paper)
+    paper.clips.drop("ns_clip")
+    assert paper.requests[-1] == {"do": "drop", "clip": "ns_clip"}
+    assert len(paper.store.clips()) == 1
+    paper.clips.dropped("ns_clip")
+    paper.clips.frozen("ns_clip", NOON, ended=True)
+    assert paper.store.clips() == []
+    paper.clips.drop("never there")
+
+
+def test_a_dropped_clip_goes_when_the_writer_dies(paper: Paper) -> None:
+    keep(paper)
+    paper.clips.drop("ns_clip")
+    paper.clips.request_again()
+    assert paper.store.clips() == []

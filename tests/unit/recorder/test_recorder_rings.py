@@ -102,4 +102,3 @@ def test_what_changes_how_packets_are_recorded() -> None:
     assert settings.records_like(RecordingSettings(trigger=longer))
     exempting = TriggerSettings(frozenset(), exempt_habits=False)
     assert not settings.records_like(RecordingSettings(trigger=exempting))
-

@@ -5,7 +5,7 @@ from itertools import pairwise
 from podcam.model.failure import Failure
 from podcam.model.point import Endpoint, Window
 from podcam.model.verdict import FailureClass
-from podcam.trigger import Counted, Extended, Keeper, Opened
+from podcam.trigger import Counted, Extended, Keeper, Opened, Rate
 
 S = 1_000_000_000
 T = 1_763_863_200 * S
@@ -114,3 +114,54 @@ def test_a_clock_that_is_set_back_ends_clips_and_cooldowns() -> None:
     kept.due(T - 3599 * S)
     assert kept.failure(failure(-3599), T - 3599 * S) == Counted("cooldown")
     assert isinstance(kept.failure(failure(-3500), T - 3500 * S), Opened)
+
+
+# --- clips of other recorders, clips per hour ---
+
+
+def test_failures_extend_a_clip_that_another_recorder_made() -> None:
+    kept = keeper()
+    theirs = kept.joined(Window(T - 60 * S, T + 10 * S), T)
+    assert fail(kept, 5) == Extended(theirs.clip, Window(T - 60 * S, T + 15 * S))
+    (clip,) = kept.due(T + 15 * S)
+    assert [trigger.time_ns for trigger in clip.triggers] == [T + 5 * S]
+    assert isinstance(fail(kept, 20), Counted)  # in the cooldown of that clip
+    assert isinstance(fail(kept, 20, server="10.0.0.9"), Opened)
+
+
+def test_a_joined_clip_leaves_the_failures_to_the_one_that_is_open() -> None:
+    kept = keeper()
+    own = kept.failure(failure(0), T)
+    theirs = kept.joined(Window(T, T + 30 * S), T + S)
+    assert isinstance(own, Opened)
+    assert fail(kept, 5) == Extended(own.clip, Window(T - 60 * S, T + 15 * S))
+    assert [clip.number for clip in kept.open] == [own.clip, theirs.clip]
+
+
+def test_an_open_clip_is_widened_by_who_asks_for_more() -> None:
+    kept = keeper()
+    asked = kept.asked(Window(T - S, T + S), T)
+    assert kept.widen(asked.clip, Window(T, T + 5 * S)) == Window(T - S, T + 5 * S)
+    assert kept.due(T + 2 * S) == []
+    kept.due(T + 5 * S)
+    assert kept.widen(asked.clip, Window(T, T + 9 * S)) is None
+
+
+def test_an_hour_has_so_many_clips_and_joined_ones_count() -> None:
+    rate = Rate(2)
+    kept = [Keeper(rate=rate, after_ns=S), Keeper(rate=rate, after_ns=S)]
+    assert isinstance(fail(kept[0], 0), Opened)
+    kept[1].joined(Window(T, T + S), T + S)
+    why = fail(kept[0], 10, server="10.0.0.3")
+    assert isinstance(why, Counted)
+    assert "2 clips" in why.why
+    kept[1].asked(Window(T, T + S), T + 20 * S)  # who asks gets it
+    assert isinstance(fail(kept[0], 3599, server="10.0.0.3"), Counted)
+    assert isinstance(fail(kept[0], 3600, server="10.0.0.3"), Opened)
+
+
+def test_the_hour_begins_anew_when_the_clock_is_set_back() -> None:
+    kept = Keeper(rate=Rate(1), after_ns=S)
+    assert isinstance(fail(kept, 0), Opened)
+    assert isinstance(fail(kept, 10, server="10.0.0.3"), Counted)
+    assert isinstance(fail(kept, -7200, server="10.0.0.3"), Opened)
