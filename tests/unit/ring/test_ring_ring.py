@@ -3,6 +3,7 @@
 import os
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -403,3 +404,76 @@ class TestFullDisk:
         assert read(small_disk / "clip") == [1]
         assert ring.freeze(small_disk / "clip", [Window(NOW, NOW + 9 * SECOND)], NOW).how == "copy"
         assert freeze(tmp_path / "ring", small_disk / "clip", [Window(NOW, NOW + 9 * SECOND)]).how == "copy"
+
+
+# --- a limit that changes ---
+
+
+def test_a_smaller_limit_evicts_at_once_and_a_larger_one_is_used(tmp_path: Path) -> None:
+    ring = ring_in(tmp_path)
+    ring.append([numbered(n) for n in range(80)], now_ns=NOW)
+    ring.limit(50_000, NOW)
+    assert on_disk(tmp_path) == ring.bytes <= 50_000
+    for n in range(80, 200):
+        ring.append([numbered(n)], now_ns=NOW)
+        assert ring.bytes <= 50_000
+    assert read(tmp_path)[-1] == 199
+    ring.limit(100_000, NOW)
+    ring.append([numbered(n) for n in range(200, 300)], now_ns=NOW)
+    assert 70_000 < on_disk(tmp_path) <= 100_000
+
+
+def test_a_limit_below_the_open_segment_gives_that_up_too(tmp_path: Path) -> None:
+    ring = ring_in(tmp_path, limit=400_000, segment=200_000)
+    ring.append([numbered(n) for n in range(100)], now_ns=NOW)
+    assert len(segments_in(tmp_path)) == 1
+    ring.limit(50_000, NOW)
+    assert on_disk(tmp_path) == ring.bytes <= 50_000
+    ring.append([numbered(100)], now_ns=NOW)
+    assert read(tmp_path) == [100]
+
+
+def test_no_limit_is_too_small_for_what_is_recorded_next(tmp_path: Path) -> None:
+    ring = ring_in(tmp_path)
+    ring.limit(1, NOW)
+    ring.append([numbered(1)], now_ns=NOW)
+    assert read(tmp_path) == [1]
+    assert ring.limit_bytes < 20_000
+
+
+def test_an_open_clip_keeps_what_a_smaller_limit_evicts(tmp_path: Path) -> None:
+    ring, clip = ring_in(tmp_path / "ring"), tmp_path / "clip"
+    ring.append([numbered(n) for n in range(60)], now_ns=NOW)
+    ring.freeze(clip, [Window(NOW, NOW + 1000 * SECOND)], NOW)
+    ring.append([numbered(n) for n in range(60, 80)], now_ns=NOW)
+    ring.limit(1, NOW)
+    ring.release(clip, NOW)
+    assert read(clip) == list(range(80))
+
+
+def test_a_clip_that_is_not_wanted_any_more_gets_nothing_more(tmp_path: Path) -> None:
+    ring, clip = ring_in(tmp_path / "ring"), tmp_path / "clip"
+    ring.append([numbered(1)], now_ns=NOW)
+    ring.freeze(clip, [Window(NOW, NOW + 1000 * SECOND)], NOW)
+    ring.forget(clip)
+    ring.append([numbered(2)], now_ns=NOW)
+    ring.close(NOW)
+    assert read(clip) == [1]
+
+
+def test_larger_blocks_stand_in_the_next_header(tmp_path: Path) -> None:
+    ring = ring_in(tmp_path)
+    ring.append([numbered(1)], now_ns=NOW)
+    ring.change_source(replace(SOURCE, block_bytes=8192), NOW)
+    ring.roll(NOW)
+    headers = [SegmentReader(path).header for path in segments_in(tmp_path)]
+    assert [header.source.block_bytes for header in headers if header] == [4096, 8192]
+
+
+def test_a_segment_tells_whether_it_was_closed(tmp_path: Path) -> None:
+    ring = ring_in(tmp_path)
+    ring.append([numbered(1)], now_ns=NOW)
+    (path,) = segments_in(tmp_path)
+    assert not SegmentReader(path).is_closed
+    ring.close(NOW)
+    assert SegmentReader(path).is_closed
