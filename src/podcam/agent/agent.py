@@ -120,6 +120,7 @@ class Agent:
         self._finder = finder
         self._folder = RecorderFolder(settings.folder)
         self._folder.create()
+        settings.folder.chmod(0o700)  # the kubelet made it, for everybody to look into
         key = PrivateKey.kept_in(settings.folder / _KEY)
         self._recorder = Recorder(
             RecorderSettings(
@@ -527,7 +528,7 @@ class Agent:
                 tallies=self._tallies,
                 watches=self._watches.figures(),
                 requests=dict(self._writes.answers),
-                restarts={},
+                restarts=self._recorder.restarts,
             )
         )
 
