@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,8 +28,10 @@ from podcam.recorder import (
     TriggerSettings,
     resting_rings,
 )
+from podcam.recorder.names import Asker
 from podcam.ring import SegmentReader, segments_in
 from podcam.ring.segment import Metadata
+from podcam.wire import dns
 from recorders import OwnRecorder, own_recorder, podcam, recording
 
 pytestmark = pytest.mark.skipif(lab.why_not() is not None, reason=str(lab.why_not()))
@@ -281,6 +284,56 @@ def test_a_recording_that_ends_leaves_its_rings(own: OwnRecorder, pods: list[Nam
     assert rings[point].closed
     (part,) = own.keep("clip").parts
     assert texts_in(own.folder.clips / "clip" / part.folder) == {b"kept"}
+
+
+def dns_answer(name: str, address: str) -> bytes:
+    """A name server's answer with one address."""
+    question = dns.question(7, name, dns.A)
+    flags = struct.pack(">HHHHH", 0x8180, 1, 1, 0, 0)
+    record = struct.pack(">HHHIH", 0xC00C, dns.A, 1, 60, 4) + socket.inet_aton(address)
+    return question[:2] + flags + question[12:-11] + record  # without EDNS0
+
+
+def test_a_name_that_nobody_knows_is_no_reason_not_to_record(
+    own: OwnRecorder, pods: list[Namespace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first address comes with the first DNS answer that the pod receives."""
+    monkeypatch.setattr(Asker, "look_up", lambda _asker, _name: frozenset())
+    traffic = TrafficSettings(names=("db.example",))
+    own.recorder.define("web", RecordingSettings(traffic=traffic, ring=SMALL))
+    points = [own.add(pod) for pod in pods[:2]]
+    warning = own.until_event("warning")
+    assert (warning["recording"], warning["id"]) == ("web", None)
+    assert "db.example" in warning["text"]
+    lab.ip("-n", str(pods[0].name), "address", "add", "10.7.0.7/32", "dev", "lo")
+    send(pods[0], b"too early")
+    with lab.udp_socket(pods[0], port=53) as server, lab.udp_socket(pods[0], port=5353) as client:
+        server.sendto(dns_answer("db.example", "10.7.0.7"), client.getsockname())
+        for point in points:  # the other pods of the recording are told, too
+            own.until(lambda point=point: own.of_kind("filter", id=point)[-1]["hosts"])  # type: ignore[misc]
+    with lab.udp_socket(pods[0], "10.7.0.7", PORT), lab.udp_socket(pods[0], "10.7.0.7") as sender:
+        sender.sendto(b"to the database", ("10.7.0.7", PORT))
+    recorded(own, points[0], b"to the database")
+    assert b"too early" not in texts_of(own, points[0])
+    (learned,) = own.of_kind("filter", id=points[0])[-1]["learned"]
+    assert learned["address"] == "10.7.0.7"
+    assert len(own.of_kind("warning")) == 1
+
+
+def test_what_a_bridge_floods_is_left_out_where_only_own_packets_are_wanted(
+    own: OwnRecorder, pods: list[Namespace]
+) -> None:
+    lab.join(pods[0], pods[1])
+    own.recorder.define("web", RecordingSettings(traffic=TrafficSettings(own_only=True), ring=SMALL))
+    own.recorder.define("all", RecordingSettings(ring=SMALL))
+    point, everything = own.add(pods[0]), own.add(pods[0], "all")
+    header = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 40, 0, 0, 64, 17, 0, bytes(4), bytes(4))
+    stranger = bytes.fromhex("02aabbccddee") * 2 + b"\x08\x00" + header + bytes(8) + b"strange text"
+    lab.inject(pods[1], stranger)
+    send(pods[0], b"own")
+    recorded(own, point, b"own")
+    recorded(own, everything, b"strange text")
+    assert b"strange text" not in texts_of(own, point)
 
 
 # --- clips ---
