@@ -213,6 +213,25 @@ def test_versions_that_are_always_too_old_make_no_storm(server: KubeServer) -> N
     assert watch.paused[:rounds] == [0.5, 1.0, 2.0, 4.0, 8.0, 15.0]
 
 
+def test_what_was_told_makes_good_for_failures_before(server: KubeServer) -> None:
+    too_old = error(410, "too old", "Expired")
+    server.answers(*[refused(500, "no")] * 3, page([], version="10"), events(bookmark("11"), too_old))
+    server.answers(page([], version="20"))
+    settings = WatchSettings(first_pause=0.5, longest_pause=15.0)
+    with Watch(server.url, settings=settings, uniform=lambda _, most: most, now=lambda: 0.0) as watch:
+        server.wait_asked(7)
+    assert watch.paused == [0.5, 1.0, 2.0, 0.5]
+
+
+def test_every_storm_is_told(server: KubeServer) -> None:
+    for version in ("10", "20"):
+        server.answers(page([], version=version), *[refused(500, "no")] * 2)
+    server.answers(page([], version="30"))
+    with Watch(server.url) as watch:
+        told = watch.count(5)
+    assert [type(change) for change in told] == [Listed, Lost, Listed, Lost, Listed]
+
+
 def test_watches_that_end_at_once_and_tell_nothing_make_no_storm(server: KubeServer) -> None:
     server.answers(page([], version="10"), *[events()] * 4, events(bookmark("11")), events())
     settings = WatchSettings(first_pause=1.0, longest_pause=15.0)
@@ -331,10 +350,14 @@ def test_the_back_off_has_a_bound_and_full_jitter() -> None:
     assert max(watch.paused) == 15.0
 
 
-class RawServer:
-    """Answers each connection with the next bytes, then cuts it, or holds it open."""
+class Held(bytes):
+    """An answer after which the connection stays open, without another byte."""
 
-    def __init__(self, *answers: bytes | None) -> None:
+
+class RawServer:
+    """Answers each connection with the next bytes, then cuts it; holds it when it has no more."""
+
+    def __init__(self, *answers: bytes) -> None:
         self._answers = list(answers)
         self.asked: list[str] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -358,8 +381,12 @@ class RawServer:
             if not self._answers:
                 self._held.append(connection)
                 continue
-            connection.sendall(self._answers.pop(0) or b"")
-            connection.close()
+            said = self._answers.pop(0)
+            connection.sendall(said)
+            if isinstance(said, Held):
+                self._held.append(connection)
+            else:
+                connection.close()
 
     def __enter__(self) -> "RawServer":
         self._thread.start()
@@ -420,6 +447,15 @@ def test_a_watch_that_breaks_in_the_middle_of_a_line_goes_on_after_the_last_whol
         assert "resourceVersion=11" in server.asked[2]
 
 
+def test_lines_come_in_any_pieces() -> None:
+    lines = b"".join(line(added(name, version)) for name, version in (("b", "11"), ("c", "12"), ("d", "13")))
+    for size in (1, 7, 100, 1000):
+        pieces = [lines[at : at + size] for at in range(0, len(lines), size)]
+        with RawServer(LIST, Held(chunks(*pieces))) as server, Watch(server.url) as watch:
+            told = watch.count(4)
+            assert [names(change) for change in told] == [["a"], ["b"], ["c"], ["d"]]
+
+
 @pytest.mark.parametrize(
     "nothing", [b"", b"HTTP/1.1 2", b"garbage\r\n\r\n", answer(b'{"items": []', whole=False)]
 )
@@ -434,7 +470,8 @@ def test_an_answer_that_breaks_off_is_asked_for_again(nothing: bytes) -> None:
 def test_a_line_without_end_is_not_kept_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("podcam.kube.watching._MOST_LINE_BYTES", 1000)
     again = chunks(line(added("c", "12")))
-    with RawServer(LIST, chunks(WHOLE, b"x" * 2000), again) as server, Watch(server.url) as watch:
+    endless = Held(chunks(WHOLE, b"x" * 2000))
+    with RawServer(LIST, endless, again) as server, Watch(server.url) as watch:
         told = watch.count(3)
         assert [names(change) for change in told] == [["a"], ["b"], ["c"]]
         assert "resourceVersion=11" in server.asked[2]

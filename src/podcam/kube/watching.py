@@ -238,10 +238,11 @@ class _Watcher:
                     self._failures = 0
             except UnreachableError:
                 pass  # it broke off, or was silent: resumed where it was
-        if told or self._now() - began >= self._settings.shortest:
+        if self._now() - began >= self._settings.shortest:
             self._failures = 0
-            return 0.0
-        return self._pause(None)
+        elif not told:
+            return self._pause(None)
+        return 0.0
 
     def _event(self, line: bytes) -> None:
         """Tell of one event.
