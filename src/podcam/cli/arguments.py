@@ -133,4 +133,7 @@ def default_folder() -> Path:
     """`/var/lib/podcam` for root, `$XDG_STATE_HOME/podcam` (`~/.local/state/podcam`) for anybody else."""
     if os.geteuid() == 0:
         return Path("/var/lib/podcam")
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "podcam"
+    try:
+        return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "podcam"
+    except RuntimeError:  # a user of a container that no passwd knows has no home
+        return Path("/tmp/podcam")  # noqa: S108 - its folder is made readable by this user alone, or refused

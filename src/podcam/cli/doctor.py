@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -36,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Look at everything and print it."""
-    findings = examine(args.dir, [sys.executable, "-I", "-m", "podcam", "record"])
+    findings = examine(args.dir)
     if args.json:
         print(
             json.dumps(

@@ -31,6 +31,13 @@ class Verb(Protocol):
         """Do the work and return the exit code. Raises PodcamError for what the user reads in one line."""
 
 
+class TolerantVerb(Verb, Protocol):
+    """A verb that has something to do even where its arguments are wrong."""
+
+    def run_misused(self, argv: Sequence[str], error: UsageError) -> int:
+        """Do that; raises the error where it is nothing."""
+
+
 class _Parser(argparse.ArgumentParser):
     """A parser whose complaints are UsageErrors of one line."""
 
@@ -87,7 +94,13 @@ class Program:
         try:
             verb = cast("Verb", importlib.import_module(f"{self.package}.{name}"))
             verb.add_arguments(parser)
-            return verb.run(parser.parse_args(argv))
+            try:
+                args = parser.parse_args(argv)
+            except UsageError as error:
+                if not hasattr(verb, "run_misused"):
+                    raise
+                return cast("TolerantVerb", verb).run_misused(argv, error)
+            return verb.run(args)
         except ModuleNotFoundError as error:
             missing = (error.name or "").partition(".")[0]
             if missing == "podcam":

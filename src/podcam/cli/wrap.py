@@ -1,18 +1,18 @@
 """`podcam wrap`: record beside an app, as the entrypoint of its container."""
 
 import argparse
-import getpass
 import os
-import shlex
 import shutil
 import socket
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from podcam.cli import arguments, recording
 from podcam.errors import PodcamError, UsageError
-from podcam.wrap.companion import BesideRecorder, tell
-from podcam.wrap.first_process import FirstProcess, User, end_as
+from podcam.wrap.companion import BesideRecorder, cannot_record, tell
+from podcam.wrap.first_process import FirstProcess, Nobody, User, end_as, original_environment
 
 _EXAMPLES = """\
 examples:
@@ -72,19 +72,38 @@ def run(args: argparse.Namespace) -> int:
     command = recording.command_after(args.command)
     if not command:
         raise UsageError("which app? Its command comes after --")
-    process = FirstProcess(command, os.environ, User.named(args.user) if args.user else None)
+    process = FirstProcess(command, original_environment(), User.named(args.user) if args.user else None)
     recorder = BesideRecorder(
-        lambda: _record(args),
-        command=_by_sudo() if args.sudo else None,
+        _record_as_root if args.sudo else (lambda: _record(args)),
         grace_seconds=args.grace / 1e9,
         required=args.required,
     )
     return end_as(process.run(recorder), process.ended_by)
 
 
+def run_misused(argv: Sequence[str], error: UsageError) -> int:
+    """Run the app also where the options before it are wrong: it does not stay away for its recorder's sake.
+
+    Raises:
+        UsageError: there is none, it is not to run unrecorded, or not as this user.
+    """
+    options, command = _parted(argv)
+    if not command or any(option.startswith(("--required", "--user")) for option in options):
+        raise error
+    tell(f"not recording: {error}; the app goes on")
+    process = FirstProcess(command, original_environment())
+    return end_as(process.run(Nobody()), process.ended_by)
+
+
+def _parted(argv: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """The options, and the app's command."""
+    at = argv.index("--") if "--" in argv else len(argv)
+    return argv[:at], argv[at + 1 :]
+
+
 def _record(args: argparse.Namespace) -> int:
     """The recorder's whole life; what it needs is imported beside the app, which does not wait for it."""
-    from podcam.wrap.beside import BesideSettings, OnExit, cannot_record, record_beside  # noqa: PLC0415
+    from podcam.wrap.beside import BesideSettings, OnExit, record_beside  # noqa: PLC0415
 
     wanted = {OnExit(on) for on in args.on if on in {OnExit.ALWAYS, OnExit.FAILURE}}
     args.on = [on for on in args.on if on not in wanted]
@@ -97,19 +116,19 @@ def _record(args: argparse.Namespace) -> int:
     return record_beside(BesideSettings(recorder, what, on_exit, args.name))
 
 
-def _by_sudo() -> list[str]:
-    """The command that sudo has to allow: these options and no others.
+def _record_as_root() -> int:
+    from podcam.wrap.sudo import become_by_sudo  # noqa: PLC0415
 
-    Raises:
-        UsageError: it does not allow it, and which line would.
-    """
-    from podcam.wrap.sudo import sudo_allows  # noqa: PLC0415 - takes time that an app without sudo need not wait
+    try:
+        become_by_sudo(_beside_command())
+    except PodcamError as error:
+        return cannot_record(error)
 
-    options = sys.argv[2 : sys.argv.index("--")]
+
+def _beside_command() -> Sequence[str]:
+    """What sudo has to allow: the recorder with these options, and with no others."""
+    options, _command = _parted(sys.argv[2:])
     program = shutil.which(sys.argv[0])
-    own = [program] if program else [sys.executable, "-I", "-m", "podcam"]
-    command = [*own, "wrap", "--beside", *(each for each in options if each not in {"--sudo", "--required"})]
-    if not sudo_allows(command):
-        line = f"{getpass.getuser()} ALL=(root) NOPASSWD: {shlex.join(command)}"
-        tell(f"not recording: sudo does not allow it; add this line to /etc/sudoers.d/podcam: {line}")
-    return ["sudo", "-n", *command]
+    own = [str(Path(program).absolute())] if program else [sys.executable, "-I", "-m", "podcam"]
+    given = [option for option in options if option not in {"--sudo", "--required"}]
+    return [*own, "wrap", "--beside", *given]

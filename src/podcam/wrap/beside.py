@@ -6,15 +6,19 @@ started it is gone. It ignores the signals that end a pod: those are for the app
 
 import json
 import os
+import resource
+import shutil
 import signal
+import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
 from podcam.capture import own_namespace
-from podcam.errors import PodcamError, RightsError, UsageError
+from podcam.errors import PodcamError
 from podcam.model.point import Window
 from podcam.recorder import (
     Event,
@@ -25,15 +29,25 @@ from podcam.recorder import (
     RecorderSettings,
     RecordingSettings,
 )
-from podcam.wrap.companion import CANNOT_RECORD, RECORDING, tell
+from podcam.wrap.capabilities import DAC_OVERRIDE, NET_RAW, confine_to
+from podcam.wrap.companion import RECORDING, cannot_record, say, tell
+from podcam.wrap.room import limit_for
 
 STATUS: Final = "status.json"
 """In the recorder's folder: how it is, for whoever looks into the volume."""
 
+HEAP_BYTES: Final = 48 * 2**20
+"""What each of the recorder's processes may take beside the kernel's rings: RLIMIT_DATA of setrlimit(2). One
+that wants more fails, and is started again; so it can never be what takes the memory from the app."""
+
 _IGNORED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_THREAD_STACK_BYTES: Final = 512 * 1024
 _STATUS_SECONDS: Final = 10.0
 _CLIP_SECONDS: Final = 10.0
 """How long the clip of the app's end may take."""
+_ENDING_SECONDS: Final = 1.0
+"""What is left of the app's grace period for ending."""
+_MOST_WARNINGS: Final = 10
 
 
 class OnExit(StrEnum):
@@ -61,29 +75,35 @@ class BesideSettings:
 
 @dataclass(slots=True)
 class _Status:
+    """What status.json tells."""
+
     state: str
     since_ns: int
-    text: str | None = None
+    restarts: int = 0
+    """How often whoever started this recorder had to start one again."""
+    why_restarted: str | None = None
+    last_failure: str | None = None
+    last_clip: str | None = None
     totals: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+
+    def warn(self, text: str) -> None:
+        self.warnings = [*self.warnings[1 - _MOST_WARNINGS :], text]
 
 
 def record_beside(settings: BesideSettings) -> int:
     """Record until told to end; returns the exit code of this process."""
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
+    confine_to({NET_RAW, DAC_OVERRIDE})
+    threading.stack_size(_THREAD_STACK_BYTES)
+    with suppress(ValueError, OSError):  # a lower limit is the container's own
+        resource.setrlimit(resource.RLIMIT_DATA, (HEAP_BYTES, HEAP_BYTES))
     try:
         _Beside(settings).run()
     except PodcamError as error:
         return cannot_record(error)
     return 0
-
-
-def cannot_record(error: PodcamError) -> int:
-    """Say why, in a line each, to people and to whoever waits; returns the exit code to end with."""
-    tell(f"not recording: {error}; the app goes on")
-    _say(str(error))
-    return CANNOT_RECORD if isinstance(error, RightsError | UsageError) else 1
 
 
 class _Beside:
@@ -93,57 +113,76 @@ class _Beside:
         self._recorder = Recorder(settings.recorder, self._loop, self._observe)
         self._status = _Status("starting", time.time_ns())
         self._status_path = settings.recorder.folder / STATUS
+        self._limit_bytes = settings.recording.ring.limit_bytes
         self._last_clip: str | None = None
         self._received = b""
         self._ending = False
 
     def run(self) -> None:
-        namespace = own_namespace()
         name = self._settings.name
         self._recorder.define("", self._settings.recording)
-        self._recorder.add(PointSettings(name, name, "", namespace))
+        self._recorder.add(PointSettings(name, name, "", own_namespace()))
+        why = "ended"
         try:
             self._recorder.start()
+            self._look_at_the_volume()
             self._loop.listen(0, self._hear)
             self._keep_status()
             while not self._ending:
                 self._loop.run_once(_STATUS_SECONDS)
+        except PodcamError as error:
+            why = "failed"
+            self._status.warn(str(error))
+            raise
         finally:
             self._recorder.stop()
-            self._change("ended")
+            self._change(why)
 
     def _observe(self, events: Sequence[Event]) -> None:
         for event in events:
             match event["event"]:
                 case "started":
                     self._change("recording")
-                    _say(RECORDING)
+                    say(RECORDING)
                 case "status" | "stopped":
                     self._status.totals = event
                     if "exit_code" in event:
                         raise PodcamError(event["why"])
                 case "failure":
-                    self._status.text = event["text"]
+                    self._status.last_failure = event["text"]
                 case "clip":
+                    self._status.last_clip = event["clip"]
                     tell(f"a clip is kept in {event['path']}: {event['reason']}")
                 case "complete":
                     if event["clip"] == self._last_clip:
                         self._ending = True
                 case "warning":
-                    self._status.warnings = [*self._status.warnings[-9:], event["text"]]
+                    self._status.warn(event["text"])
                     self._write_status()
+
+    # --- what it is told ---
 
     def _hear(self) -> None:
         piece = os.read(0, 4096)
         self._received += piece
+        while b"\n" in self._received:
+            line, self._received = self._received.split(b"\n", 1)
+            self._obey(json.loads(line))
         if not piece:
             self._loop.unlisten(0)
-            self._ending = self._last_clip is None
-        elif b"\n" in self._received:
-            line, self._received = self._received.split(b"\n", 1)
-            self._app_ended(int(json.loads(line)["ended"]))
+            self._ending = self._ending or self._last_clip is None
 
-    def _app_ended(self, code: int) -> None:
+    def _obey(self, line: dict[str, Any]) -> None:
+        match line:
+            case {"restarts": int(restarts), "why": why}:
+                self._status.restarts, self._status.why_restarted = restarts, why
+                self._write_status()
+            case {"ended": int(code), "within_seconds": float() | int() as seconds}:
+                self._app_ended(code, float(seconds))
+            case _:
+                self._status.warn("whoever started this recorder is of another version")
+
+    def _app_ended(self, code: int, within_seconds: float) -> None:
         if not self._settings.on_exit.wants(code):
             self._ending = True
             return
@@ -153,11 +192,37 @@ class _Beside:
         self._last_clip = name
         reason = f"the app ended with exit code {code}"
         self._recorder.keep(KeepRequest(name, "", None, window, reason, now_ns, joins=False))
-        self._loop.later(_CLIP_SECONDS, self._give_up)
+        self._loop.later(min(_CLIP_SECONDS, max(0.0, within_seconds - _ENDING_SECONDS)), self._give_up)
 
     def _give_up(self) -> None:
-        tell("the clip of the app's end was not complete in time")
+        tell("the clip of the app's end is ended before it is complete: the grace period is over")
         self._ending = True
+
+    # --- the volume ---
+
+    def _look_at_the_volume(self) -> None:
+        wanted = self._settings.recording.ring.limit_bytes + self._settings.recorder.clips_bytes
+        total = shutil.disk_usage(self._settings.recorder.folder).total
+        if total < wanted:
+            text = (
+                f"the volume of {self._settings.recorder.folder} has {total // 10**6} MB, and ring and clips "
+                f"may take {wanted // 10**6} MB: choose a smaller --ring and --clips"
+            )
+            tell(text)
+            self._status.warn(text)
+
+    def _leave_room(self) -> None:
+        """Let the ring give way before the volume is full, in case the app writes there too."""
+        with suppress(OSError):
+            usage = shutil.disk_usage(self._settings.recorder.folder)
+            ring = self._settings.recording.ring
+            taken = self._status.totals.get("ring_bytes") or 0
+            limit = limit_for(ring.limit_bytes, taken, usage.free, usage.total, 2 * ring.segment_bytes)
+            if limit != self._limit_bytes:
+                self._recorder.limit(self._settings.name, limit)
+                self._limit_bytes = limit
+
+    # --- status.json ---
 
     def _change(self, state: str) -> None:
         self._status.state, self._status.since_ns = state, time.time_ns()
@@ -165,6 +230,7 @@ class _Beside:
 
     def _keep_status(self) -> None:
         self._loop.later(_STATUS_SECONDS, self._keep_status)
+        self._leave_room()
         self._write_status()
 
     def _write_status(self) -> None:
@@ -175,20 +241,15 @@ class _Beside:
             "point": self._settings.name,
             "state": status.state,
             "since_ns": status.since_ns,
-            "last_failure": status.text,
+            "restarts": status.restarts,
+            "why_restarted": status.why_restarted,
+            "ring_limit_bytes": self._limit_bytes,
+            "last_failure": status.last_failure,
+            "last_clip": status.last_clip,
             "totals": status.totals,
             "warnings": status.warnings,
         }
         hidden = self._status_path.with_name(f".{STATUS}")
-        try:
+        with suppress(OSError):
             hidden.write_text(json.dumps(body), encoding="utf-8")
             hidden.rename(self._status_path)
-        except OSError:
-            return
-
-
-def _say(line: str) -> None:
-    try:
-        os.write(1, line.encode() + b"\n")
-    except OSError:
-        return

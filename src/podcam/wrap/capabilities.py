@@ -8,18 +8,24 @@ with `cap_net_raw+p` the program starts without it, with `+ep` it would not star
 import ctypes
 import os
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-NET_RAW: Final = 13
+DAC_OVERRIDE: Final = 1
 """linux/capability.h"""
+NET_RAW: Final = 13
 SYS_ADMIN: Final = 21
 
 _VERSION_3: Final = 0x20080522
+_PR_SET_DUMPABLE: Final = 4
+_PR_SET_NO_NEW_PRIVS: Final = 38
+"""linux/prctl.h"""
 _XATTR: Final = "security.capability"
 _VFS_REVISIONS: Final = {0x01000000: 1, 0x02000000: 2, 0x03000000: 2}
 """linux/capability.h: VFS_CAP_REVISION_* to the number of 32-bit words per set."""
+_libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +75,34 @@ def take(capability: int) -> bool:
     own = of_this_process()
     if own.is_effective(capability):
         return True
-    if not own.is_permitted(capability):
-        return False
+    return own.is_permitted(capability) and _set(own.effective | 1 << capability, own.permitted)
+
+
+def confine_to(capabilities: Iterable[int]) -> None:
+    """Make these effective, as far as they are permitted; give up all others for good.
+
+    Nothing that this process executes gets them back, set-user-id programs included.
+    """
+    kept = of_this_process().permitted & sum(1 << each for each in set(capabilities))
+    _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    _set(kept, kept)
+
+
+def own_proc() -> None:
+    """Let the files below /proc/self be this user's own after a start with file capabilities.
+
+    The kernel gives them to root then (proc_pid(5), PR_SET_DUMPABLE of prctl(2)), and closes `environ`,
+    `comm` and `oom_score_adj` to the process itself. Others of the same user gain no look into it: for that
+    they would need the capabilities that it has (ptrace(2), access mode checking).
+    """
+    _libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
+
+
+def _set(effective: int, permitted: int) -> bool:
+    """capset(2); nothing is inheritable."""
     header = struct.pack("=Ii", _VERSION_3, 0)
-    effective = own.effective | 1 << capability
-    words = [(mask >> shift) & 0xFFFFFFFF for shift in (0, 32) for mask in (effective, own.permitted, 0)]
-    libc = ctypes.CDLL(None, use_errno=True)
-    return bool(libc.capset(header, struct.pack("=6I", *words)) == 0)
+    words = [(mask >> shift) & 0xFFFFFFFF for shift in (0, 32) for mask in (effective, permitted, 0)]
+    return bool(_libc.capset(header, struct.pack("=6I", *words)) == 0)
 
 
 def of_file(path: Path) -> int | None:

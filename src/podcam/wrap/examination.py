@@ -9,14 +9,14 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from podcam.wrap.capabilities import NET_RAW, SYS_ADMIN, of_this_process, take
-from podcam.wrap.sudo import sudo_allows
+from podcam.wrap.capabilities import NET_RAW, SYS_ADMIN, of_file, of_this_process, take
+from podcam.wrap.sudo import sudo_allows_a_recorder
 from podcam.wrap.ways import Surroundings, ways
 
 _ANALYSIS: Final = ("numpy", "numba", "rich", "zstandard")
@@ -35,45 +35,40 @@ class Finding:
     """Whether Podcam cannot record without it."""
 
 
-def examine(folder: Path, recorder: Sequence[str]) -> list[Finding]:
-    """Look at everything that recording needs here.
-
-    Args:
-        folder: where rings and clips would lie.
-        recorder: the command that sudo would have to allow.
-    """
-    return [*_rights(recorder), _other_namespaces(), *_folder(folder), _libpcap(), _analysis()]
+def examine(folder: Path) -> list[Finding]:
+    """Look at everything that recording needs here; `folder` is where rings and clips would lie."""
+    return [*_rights(), _other_namespaces(), *_folder(folder), _libpcap(), _analysis()]
 
 
-def surroundings(recorder: Sequence[str]) -> Surroundings:
+def surroundings() -> Surroundings:
     """What this process may do; takes NET_RAW if it may."""
     take(NET_RAW)
+    program = Path("/proc/self/exe")
     return Surroundings(
         uid=os.geteuid(),
         capabilities=of_this_process(),
+        file_capability=bool((of_file(program) or 0) >> NET_RAW & 1),
+        set_id_ignored=bool(os.statvfs(program).f_flag & os.ST_NOSUID),
         sudo=shutil.which("sudo") is not None,
-        sudo_allows=sudo_allows(recorder),
+        sudo_allows=sudo_allows_a_recorder(),
         packet_sockets=_knows_packet_sockets(),
     )
 
 
-def _rights(recorder: Sequence[str]) -> Iterable[Finding]:
-    found = surroundings(recorder)
+def _rights() -> Iterable[Finding]:
+    tried = ways(surroundings())
+    works = next((way for way in tried if way.why_not is None), None)
     try:
         socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0).close()
     except OSError as error:
-        tried = ways(found)
-        works = next((way for way in tried if way.why_not is None), None)
         if works is not None:
-            yield Finding("packet sockets", f"not directly ({error.strerror}), but by {works.way}")
+            yield Finding("packet sockets", f"not directly ({error.strerror}), but by way of {works.way}")
         else:
             yield Finding("packet sockets", str(error.strerror), "one of the ways below has to work")
-        for way in tried:
-            yield Finding(
-                f"way: {way.way}", "works" if way.why_not is None else "no", way.why_not, needed=False
-            )
     else:
         yield Finding("packet sockets", "may be opened")
+    for way in tried:
+        yield Finding(f"way: {way.way}", "works" if way.why_not is None else "no", way.why_not, needed=False)
 
 
 def _knows_packet_sockets() -> bool:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn, Protocol
 
 from podcam.errors import UsageError
@@ -52,6 +53,29 @@ class Companion(Protocol):
         """
 
 
+class Nobody:
+    """No companion."""
+
+    def before_app(self) -> None:
+        """Nothing is to be started."""
+
+    def after_app(self) -> None:
+        """Nothing is to be started."""
+
+    def ended(self, _pid: int, _status: int) -> bool:
+        """It was an orphan."""
+        return False
+
+    def due_seconds(self) -> None:
+        """Never."""
+
+    def act(self) -> None:
+        """Nothing is due."""
+
+    def app_ended(self, _code: int, _signalled_seconds: float | None) -> None:
+        """Nobody is told."""
+
+
 @dataclass(frozen=True, slots=True)
 class User:
     """Whom the app runs as."""
@@ -90,7 +114,9 @@ class FirstProcess:
         user: whom it runs as; None for the user that this process has.
     """
 
-    def __init__(self, argv: Sequence[str], environment: Mapping[str, str], user: User | None = None) -> None:
+    def __init__(
+        self, argv: Sequence[str], environment: Mapping[bytes, bytes], user: User | None = None
+    ) -> None:
         self._argv = list(argv)
         self._environment = environment
         self._user = user
@@ -177,6 +203,25 @@ class FirstProcess:
                 self._status = status
             else:
                 companion.ended(pid, status)
+
+
+def original_environment() -> Mapping[bytes, bytes]:
+    """What this process was given, from /proc/self/environ: the environment of the app.
+
+    Python adds to its own (PEP 538), and in a start with file capabilities the C library's loader takes away
+    what is unsafe for itself, as LD_PRELOAD, MALLOC_ARENA_MAX and TMPDIR are: ld.so(8), secure-execution
+    mode.
+    """
+    place = Path("/proc/self/environ")
+    try:
+        found = place.read_bytes()
+    except PermissionError:
+        from podcam.wrap.capabilities import own_proc  # noqa: PLC0415 - other starts need not wait for it
+
+        own_proc()
+        found = place.read_bytes()
+    pairs = (each.split(b"=", 1) for each in found.split(b"\0") if b"=" in each[1:])
+    return {pair[0]: pair[1] for pair in pairs}
 
 
 def end_as(code: int, ended_by: int | None) -> int:

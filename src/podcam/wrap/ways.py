@@ -24,6 +24,10 @@ class Surroundings:
 
     uid: int
     capabilities: Capabilities
+    file_capability: bool
+    """Whether the file that was started for this program has NET_RAW."""
+    set_id_ignored: bool
+    """Whether it lies on a file system that is mounted so that the kernel ignores that (nosuid)."""
     sudo: bool
     """Whether sudo is installed."""
     sudo_allows: bool
@@ -59,7 +63,10 @@ def ways(found: Surroundings) -> Sequence[Verdict]:
 
 def _why_not_root(found: Surroundings) -> str | None:
     if found.uid != 0:
-        return f"the container runs as user {found.uid}, not as root"
+        return (
+            f"the container runs as user {found.uid}, not as root (with runAsUser 0, `--user {found.uid}` "
+            "gives the app its user)"
+        )
     return _why_no_socket(found) or (
         None if found.capabilities.is_permitted(NET_RAW) else "root lacks the capability NET_RAW here"
     )
@@ -71,24 +78,35 @@ def _why_not_file(found: Surroundings) -> str | None:
     why = _why_no_socket(found)
     if why is not None or found.capabilities.is_permitted(NET_RAW):
         return why
+    if not found.file_capability:
+        return (
+            "this program has no file capability: `podcam bundle`, in an init container that is root and has "
+            "SETFCAP, makes a copy that has it"
+        )
+    if found.set_id_ignored:
+        return "this program lies on a volume that is mounted nosuid, where file capabilities do not count"
     if found.capabilities.no_new_privileges:
         return (
-            "this program did not get NET_RAW: with allowPrivilegeEscalation false the file-capped copy has "
-            "to be the container's command itself, not started by a shell or another program"
+            "this program did not get NET_RAW: with allowPrivilegeEscalation false (NoNewPrivs) it has to be "
+            "the container's command itself, not started by a shell or another program"
         )
-    return "this program has no file capability: `setcap cap_net_raw+p` on the copy that the container starts"
+    return "this program has NET_RAW and did not get it: is this a user namespace?"
 
 
 def _why_not_sudo(found: Surroundings) -> str | None:
     why = _why_no_socket(found)
     if why is not None:
         return why
+    if found.uid == 0:
+        return "the container runs as root and needs no sudo"
     if not found.sudo:
         return "sudo is not installed in this image"
     if found.capabilities.no_new_privileges:
         return _NO_NEW_PRIVILEGES
+    if found.sudo_allows:
+        return None
     return (
-        None if found.sudo_allows else "sudo does not let this user start the recorder: add the sudoers line"
+        "sudo does not let this user start the recorder: `podcam wrap --sudo …` says which sudoers line does"
     )
 
 

@@ -10,7 +10,7 @@ from podcam.wrap.examination import examine
 
 
 def test_every_remedy_belongs_to_a_finding_and_says_something(tmp_path: Path) -> None:
-    findings = {each.subject: each for each in examine(tmp_path / "not" / "yet", ["podcam", "record"])}
+    findings = {each.subject: each for each in examine(tmp_path / "not" / "yet")}
     assert findings["hard links"].remedy is None
     assert str(tmp_path) in findings["folder"].found
     assert not list(tmp_path.iterdir()), "looking leaves nothing behind"

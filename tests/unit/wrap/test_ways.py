@@ -7,8 +7,11 @@ from podcam.wrap.ways import Surroundings, Way, ways
 
 ALL = Capabilities(1 << NET_RAW, 1 << NET_RAW, 1 << NET_RAW, no_new_privileges=False)
 NONE = replace(ALL, effective=0, permitted=0)
-ROOT = Surroundings(0, ALL, sudo=True, sudo_allows=True, packet_sockets=True)
+ROOT = Surroundings(
+    0, ALL, file_capability=False, set_id_ignored=False, sudo=True, sudo_allows=True, packet_sockets=True
+)
 USER = replace(ROOT, uid=1000, capabilities=NONE)
+CAPPED = replace(USER, file_capability=True)
 
 
 def reasons(found: Surroundings) -> dict[Way, str | None]:
@@ -16,7 +19,10 @@ def reasons(found: Surroundings) -> dict[Way, str | None]:
 
 
 def test_root_with_the_capability_needs_nothing_else() -> None:
-    assert reasons(ROOT)[Way.ROOT] is None
+    found = reasons(ROOT)
+    assert found[Way.ROOT] is None
+    assert "needs no" in (found[Way.FILE] or "")
+    assert "needs no" in (found[Way.SUDO] or "")
 
 
 def test_a_user_with_a_file_capability_records() -> None:
@@ -26,8 +32,20 @@ def test_a_user_with_a_file_capability_records() -> None:
 
 
 def test_a_file_capability_lost_on_the_way_through_a_shell_is_told() -> None:
-    found = replace(USER, capabilities=replace(NONE, no_new_privileges=True))
+    found = replace(CAPPED, capabilities=replace(NONE, no_new_privileges=True))
     assert "container's command itself" in (reasons(found)[Way.FILE] or "")
+
+
+def test_a_program_without_file_capability_is_told_who_makes_one_with_it() -> None:
+    assert "podcam bundle" in (reasons(USER)[Way.FILE] or "")
+
+
+def test_file_capabilities_do_not_count_on_a_volume_without_set_id() -> None:
+    assert "nosuid" in (reasons(replace(CAPPED, set_id_ignored=True))[Way.FILE] or "")
+
+
+def test_a_file_capability_that_did_not_count_is_not_put_down_to_the_file() -> None:
+    assert "user namespace" in (reasons(CAPPED)[Way.FILE] or "")
 
 
 def test_sudo_is_a_way_where_it_lets_this_user() -> None:
