@@ -158,7 +158,7 @@ def list_then_watch(
     pause = stop.wait if wait is None else wait
     while not stop.is_set():
         seconds = watcher.turn()
-        if seconds > 0:
+        if seconds > 0 and not stop.is_set():
             pause(seconds)
 
 
