@@ -392,9 +392,12 @@ class Clips:
         self._helpers.freeze(growing.request(live))
 
     def _keep_resting(self, growing: GrowingClip, ring: RestingRing) -> None:
+        last_ns = ring.last_ns + SECOND_NS
         windows = growing.windows_of(ring.owner.id)
-        if all(window.start_ns > ring.last_ns + SECOND_NS for window in windows) or not ring.path.is_dir():
+        within = tuple(Window(w.start_ns, min(w.end_ns, last_ns)) for w in windows if w.start_ns <= last_ns)
+        if not within or growing.rested.get(ring.owner.id) == (last_ns, within) or not ring.path.is_dir():
             return
+        growing.rested[ring.owner.id] = (last_ns, within)
         try:
             part = part_of(ring, growing.clip, windows)
         except PodcamError as error:
@@ -403,6 +406,9 @@ class Clips:
             self._tell("warning", None, text=f"{growing.clip.path}: {text}")
             return
         if part is not None:
+            known = growing.parts.get(ring.owner.id)
+            if known is not None:  # as the point was when it ended, which headers tell only up to the last
+                part = replace(part, interfaces=known.interfaces, filter=known.filter)
             growing.parts[ring.owner.id] = part
             growing.changed = True
 

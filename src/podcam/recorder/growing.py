@@ -47,6 +47,8 @@ class GrowingClip:
     comparisons: dict[str, list[Window]] = field(default_factory=dict)
     parts: dict[str, ClipPart] = field(default_factory=dict)
     """By the points' ids."""
+    rested: dict[str, tuple[int, tuple[Window, ...]]] = field(default_factory=dict)
+    """By point: until when its ring was written that rests, and what was kept of that."""
     bytes: int = 0
     """What has been kept of it so far, on disk."""
     answer: Answer | None = None

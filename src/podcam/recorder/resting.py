@@ -61,17 +61,19 @@ def part_of(ring: RestingRing, clip: Clip, windows: tuple[Window, ...]) -> ClipP
         ClipError, SegmentError, RightsError: it can neither be linked nor copied, or not be read.
     """
     frozen = freeze(ring.path, clip.path / ring.path.name, windows)
-    header = next(filter(None, map(_header, segments_in(frozen.folder))), None)
-    if header is None:
+    headers = [header for header in map(_header, segments_in(frozen.folder)) if header]
+    if not headers:
         return None
+    interfaces = {i.index: i for header in headers for i in header.source.interfaces}
+    latest = headers[-1].source
     return ClipPart(
-        point=header.source.point,
+        point=latest.point,
         folder=ring.path.name,
         segments=tuple(frozen.segments),
         totals=frozen.totals,
         how=frozen.how,
-        interfaces=header.source.interfaces,
-        filter=header.source.filter,
+        interfaces=tuple(interfaces.values()),
+        filter=latest.filter,
         gaps=gaps_within(windows, ring.owner.gaps),
     )
 

@@ -1,18 +1,19 @@
 """From failures to requests and manifests, with a writer, a detector and a clock made of paper."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from podcam.clip import ClipStore, Manifest
+from podcam.clip import Clip, ClipStore, Manifest
 from podcam.model.failure import Failure, ServerCounts
 from podcam.model.point import Endpoint, Gap, Window
 from podcam.model.verdict import FailureClass
 from podcam.recorder.channel import Message
 from podcam.recorder.clips import Clips
-from podcam.recorder.rings import RestingRing
+from podcam.recorder.rings import Owner, RestingRing
 from podcam.recorder.settings import KeepRequest, RecordingSettings, Scope, TriggerSettings
 
 SECOND = 1_000_000_000
@@ -325,3 +326,30 @@ def test_a_dropped_clip_goes_when_the_writer_dies(paper: Paper) -> None:
     paper.clips.drop("ns_clip")
     paper.clips.request_again()
     assert paper.store.clips() == []
+
+
+def test_a_ring_that_rests_is_looked_at_once_for_what_it_holds(
+    paper: Paper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sixty points that come while a clip is open must not have sixty rings read sixty times."""
+    looked: list[tuple[str, int]] = []
+
+    def part_of(ring: RestingRing, _clip: Clip, windows: tuple[Window, ...]) -> None:
+        looked.append((ring.owner.id, windows[0].start_ns))
+
+    monkeypatch.setattr("podcam.recorder.clips.part_of", part_of)
+    owners = [Owner(name, name, "", "node") for name in ("ended", "long ago", "live")]
+    last = [NOON - SECOND, NOON - 100 * SECOND, NOON]
+    paper.rested = [
+        RestingRing(owner, tmp_path, last_ns, closed=True, bytes=1)
+        for owner, last_ns in zip(owners, last, strict=True)
+    ]
+    paper.points = ["live"]
+    keep(paper)
+    paper.clips.begun("", "pod")
+    keep(paper, end=20)
+    assert looked == [("ended", NOON - 10 * SECOND)]
+    keep(paper, start=-20)
+    assert looked == [("ended", NOON - 10 * SECOND), ("ended", NOON - 20 * SECOND)]
+    paper.clips.rested(replace(paper.rested[0], last_ns=NOON))
+    assert len(looked) == 3
