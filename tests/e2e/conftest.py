@@ -123,6 +123,8 @@ def make_namespace(cluster: Cluster) -> Iterator[Callable[[], str]]:
         name = f"e2e-{run}-{next(numbers)}"
         cluster.kubectl("create", "namespace", name)
         made.append(name)
+        # Pods are refused until their account is there.
+        cluster.kubectl("wait", "--for=create", "serviceaccount/default", "-n", name, "--timeout=30s")
         return name
 
     yield make

@@ -15,12 +15,17 @@ _DEPLOY = Path(__file__).parents[2] / "deploy"
 
 def test_every_node_gets_an_agent_with_exactly_these_rights(cluster: Cluster) -> None:
     nodes = {node["metadata"]["name"] for node in cluster.items("nodes")}
-    generation = cluster.get("daemonset/podcam-agent", "-n", SYSTEM)["metadata"]["generation"]
 
     def current_pods() -> list[Object] | None:
-        of_this_generation = f"{AGENTS},pod-template-generation={generation}"
-        pods = cluster.items("pods", "-n", SYSTEM, "-l", of_this_generation)
-        return pods if {pod["spec"].get("nodeName") for pod in pods} == nodes else None
+        daemons = cluster.get("daemonset/podcam-agent", "-n", SYSTEM)
+        observed, updated = (
+            daemons["status"].get(key) for key in ("observedGeneration", "updatedNumberScheduled")
+        )
+        if observed != daemons["metadata"]["generation"] or updated != len(nodes):
+            return None
+        pods = cluster.items("pods", "-n", SYSTEM, "-l", AGENTS)
+        current = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+        return current if {pod["spec"].get("nodeName") for pod in current} == nodes else None
 
     for pod in wait_for("an agent's pod on every node", current_pods, 90):
         spec = pod["spec"]
