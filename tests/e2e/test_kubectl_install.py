@@ -17,8 +17,16 @@ CLUSTER_WIDE = ("crds", "clusterroles", "clusterrolebindings", "namespaces")
 def reinstalled(cluster: Cluster, agents: None, agent_image: str) -> Iterator[None]:
     """Whatever a test takes out is there again afterwards."""
     yield
-    done = cluster.run("podcam", "install", "--image", agent_image, "--timeout", "90s")
+    install(cluster, agent_image)
+
+
+def install(cluster: Cluster, agent_image: str) -> str:
+    """Install it, as the other tests find it; returns what it told."""
+    done = cluster.run("podcam", "install", "--image", agent_image, "--force-conflicts")
     assert done.returncode == 0, done.stderr
+    cluster.kubectl("set", "env", "-n", SYSTEM, "daemonset/podcam-agent", "PODCAM_FREE_FLOOR=5%")
+    cluster.kubectl("rollout", "status", "-n", SYSTEM, "daemonset/podcam-agent", "--timeout=90s")
+    return done.stderr
 
 
 def left(cluster: Cluster) -> set[str]:
@@ -55,9 +63,7 @@ def test_uninstall_leaves_nothing_behind(
     assert "not installed" in cluster.refusal("podcam", "status", *where)
     assert cluster.run("podcam", "doctor").returncode == 1
 
-    done = cluster.run("podcam", "install", "--image", agent_image)
-    assert done.returncode == 0, done.stderr
-    assert f"{nodes} of {nodes} agents ready" in done.stderr
+    assert f"{nodes} of {nodes} agents ready" in install(cluster, agent_image)
     assert "3 of 3 recorded" in cluster.run("podcam", "record", "deploy/app", *where).stderr
 
 
@@ -76,7 +82,7 @@ def test_what_is_to_be_kept_is_kept_and_goes_on(
     }
     assert folders(tools, nodes) == [True] * nodes
 
-    assert cluster.run("podcam", "install", "--image", agent_image).returncode == 0
+    install(cluster, agent_image)
     assert cluster.get(f"clips.podcam.dev/{clip}", *where)["status"]["state"] == "Complete"
     wait_for(
         "the recording goes on",
