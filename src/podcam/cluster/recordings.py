@@ -44,7 +44,7 @@ class Wish:
     def spec(self) -> dict[str, Any]:
         """Its part of a recording's spec."""
         triggers = {
-            "on": None if self.on is None else list(self.on),
+            "classes": None if self.on is None else list(self.on),
             "before": None if self.before_ns is None else format_duration(self.before_ns),
             "after": None if self.after_ns is None else format_duration(self.after_ns),
             "clipsPerHour": self.clips_per_hour,

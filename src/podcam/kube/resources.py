@@ -399,12 +399,12 @@ def _hosts(spec: Fields) -> tuple[tuple[Network, ...], tuple[str, ...]]:
 
 
 def _classes(triggers: Fields) -> tuple[FailureClass, ...] | None:
-    if "on" not in triggers.names():
+    if "classes" not in triggers.names():
         return None
     try:
-        return tuple(FailureClass(name) for name in triggers.texts("on"))
+        return tuple(FailureClass(name) for name in triggers.texts("classes"))
     except ValueError as error:
-        triggers.fail("on", f"is wrong: {error}")
+        triggers.fail("classes", f"is wrong: {error}")
 
 
 def _node_status(part: Fields) -> NodeStatus:

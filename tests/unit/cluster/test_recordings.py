@@ -61,7 +61,7 @@ def test_all_that_can_be_said() -> None:
         "payload": 0,
         "snaplen": 128,
         "ring": {"segments": 4, "segmentSize": "1Mi"},
-        "triggers": {"on": ["reset"], "before": "1m30s", "after": "500ms", "clipsPerHour": 3},
+        "triggers": {"classes": ["reset"], "before": "1m30s", "after": "500ms", "clipsPerHour": 3},
         "scope": "pod",
         "retention": "2h",
         "hostNetwork": True,
@@ -69,7 +69,7 @@ def test_all_that_can_be_said() -> None:
 
 
 def test_no_trigger_is_not_the_same_as_the_default() -> None:
-    assert Wish(10, 10**6, on=()).spec()["triggers"] == {"on": []}
+    assert Wish(10, 10**6, on=()).spec()["triggers"] == {"classes": []}
     assert "triggers" not in Wish(10, 10**6).spec()
 
 

@@ -56,7 +56,7 @@ def test_the_custom_resources_are_those_that_the_code_asks_for(kind: Kind) -> No
 
 def test_a_failures_class_is_spelled_as_the_detector_does() -> None:
     classes = {failure.value for failure in FailureClass}
-    on = _schema(RECORDINGS)["spec"]["properties"]["triggers"]["properties"]["on"]
+    on = _schema(RECORDINGS)["spec"]["properties"]["triggers"]["properties"]["classes"]
     assert set(on["items"]["enum"]) == classes
     assert on["maxItems"] == len(classes)
     trigger = _schema(CLIPS)["spec"]["properties"]["trigger"]

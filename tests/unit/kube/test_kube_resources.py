@@ -93,7 +93,12 @@ def test_a_recording_is_read_whole() -> None:
             payload=0,
             snaplen=128,
             ring={"segments": 4, "segmentSize": "32Mi"},
-            triggers={"on": ["refused", "reset"], "before": "1m30s", "after": "500ms", "clipsPerHour": 6},
+            triggers={
+                "classes": ["refused", "reset"],
+                "before": "1m30s",
+                "after": "500ms",
+                "clipsPerHour": 6,
+            },
             scope="pod",
             retention="24h",
             hostNetwork=True,
@@ -117,7 +122,7 @@ def test_a_recording_is_read_whole() -> None:
 
 def test_no_trigger_is_another_thing_than_the_usual_ones() -> None:
     assert Recording.parse(recording(triggers={})).on is None
-    assert Recording.parse(recording(triggers={"on": []})).on == ()
+    assert Recording.parse(recording(triggers={"classes": []})).on == ()
 
 
 def test_a_recording_wants_pods_of_its_own_namespace_by_label_or_name() -> None:
@@ -148,7 +153,7 @@ def test_a_recording_wants_pods_of_its_own_namespace_by_label_or_name() -> None:
         ({"ring": {"segmentSize": "25MB"}}, "spec.ring.segmentSize is wrong: '25MB' is not a quantity"),
         ({"ring": []}, "spec.ring is not an object"),
         ({"triggers": {"before": "1 minute"}}, "spec.triggers.before is wrong"),
-        ({"triggers": {"on": ["late"]}}, "spec.triggers.on is wrong: 'late'"),
+        ({"triggers": {"classes": ["late"]}}, "spec.triggers.classes is wrong: 'late'"),
         ({"retention": 3600}, "spec.retention is 3600, and not a string"),
         ({"scope": "node"}, "spec.scope is 'node', and not pod or recording"),
     ],

@@ -147,7 +147,7 @@ def test_a_dry_run_prints_the_object(cluster: FakeCluster, capsys: pytest.Captur
     assert main(["record", "deploy/web", "-n", "shop", *flags, "--dry-run=client", "-o", "yaml"]) == 0
     printed = yaml.safe_load(capsys.readouterr().out)
     assert printed["metadata"] == {"name": "web", "namespace": "shop"}
-    assert printed["spec"]["triggers"] == {"on": ["reset"], "before": "2m"}
+    assert printed["spec"]["triggers"] == {"classes": ["reset"], "before": "2m"}
     assert WEB not in cluster.objects
 
 
