@@ -5,15 +5,8 @@ from dataclasses import dataclass, field
 
 from podcam.agent.naming import Name, PointId
 from podcam.agent.translation import limit_notes, recording_settings
-from podcam.kube import ALLOW_HOST_NETWORK, NamespaceLimits, Pod, Recording
+from podcam.kube import ALLOW_HOST_NETWORK, NamespaceLimits, Pod, Recording, sandbox_of
 from podcam.recorder import RecordingSettings
-
-_UNREACHABLE_HANDLERS = {
-    "kata": "a virtual machine of its own (Kata Containers)",
-    "runsc": "a network stack of its own (gVisor)",
-    "gvisor": "a network stack of its own (gVisor)",
-}
-"""Runtime handlers, by how their names begin, whose pods' connections are not in a namespace of the node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +107,13 @@ def _refusal(
             f"may change namespace {pod.namespace} has to annotate it with {ALLOW_HOST_NETWORK}=true",
         )
     if pod.runtime_class is not None:
-        handler = handlers.get(pod.runtime_class, pod.runtime_class)
-        for beginning, what in _UNREACHABLE_HANDLERS.items():
-            if handler.startswith(beginning):
-                return Refusal(
-                    "RuntimeNotRecordable",
-                    f"the pod's runtime class {pod.runtime_class} gives it {what}, which cannot be recorded "
-                    "from the node: record the other side of its connections",
-                )
+        sandbox = sandbox_of(handlers.get(pod.runtime_class, pod.runtime_class))
+        if sandbox is not None:
+            return Refusal(
+                "RuntimeNotRecordable",
+                f"the pod's runtime class {pod.runtime_class} gives it {sandbox}, which cannot be recorded "
+                "from the node: record the other side of its connections",
+            )
     if not point.fits_a_folder:
         return Refusal(
             "NameTooLong",

@@ -8,10 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from podcam.kube import ALLOW_HOST_NETWORK, NamespaceLimits, Pod, parse_quantity
-
-_SANDBOXED = ("kata", "runsc", "gvisor")
-"""How handlers of runtimes begin whose pods have a kernel or a network stack of their own."""
+from podcam.kube import ALLOW_HOST_NETWORK, NamespaceLimits, Pod, parse_quantity, sandbox_of
 
 BUDGET_FRACTION = 0.1
 """Of a node's file system: what an agent takes for all rings and clips unless told otherwise."""
@@ -127,7 +124,7 @@ def _refusal(
 
 def is_sandboxed(handler: str) -> bool:
     """Whether this handler of a runtime class gives pods a kernel of their own."""
-    return handler.startswith(_SANDBOXED)
+    return sandbox_of(handler) is not None
 
 
 def disks_of(nodes: Sequence[Mapping[str, Any]]) -> dict[str, int]:

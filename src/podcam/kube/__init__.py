@@ -36,6 +36,7 @@ from podcam.kube.resources import (
     PointStatus,
     Recording,
 )
+from podcam.kube.runtimes import sandbox_of
 from podcam.kube.selectors import LabelSelector, Operator, Requirement
 from podcam.kube.spelling import (
     format_duration,
@@ -107,4 +108,5 @@ __all__ = [
     "parse_quantity",
     "parse_time",
     "path_of",
+    "sandbox_of",
 ]
