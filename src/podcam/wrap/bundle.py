@@ -1,22 +1,26 @@
 """A recorder for images without Python, musl and empty ones too: this interpreter, copied into one folder.
 
-    TARGET/ld.so                  the C library's loader; a file capability for the recorder belongs on it
+    TARGET/bin/python3            the interpreter; the file capability for the recorder belongs on it
+    TARGET/lib/ld.so              the C library's loader
     TARGET/lib/                   the shared libraries that the interpreter maps
-    TARGET/bin/python3            the interpreter
-    TARGET/lib/python3.N/         Podcam, the standard library but for what is large and never used here
+    TARGET/lib/python3.N/         Podcam, and the standard library but for what is large and never used here
 
-It runs wherever it lies, and needs nothing of the image around it:
+It needs nothing of the image around it, and runs at that path, which stands in the interpreter:
 
-    TARGET/ld.so --library-path TARGET/lib TARGET/bin/python3 -I -m podcam wrap … -- COMMAND
+    TARGET/bin/python3 -I -S -m podcam wrap … -- COMMAND
+
+The capability is not on the loader, to be run as `ld.so --library-path … python3`: glibc's refuses to go on
+when it is started so with more rights than its user has, and finds MALLOC_ARENA_MAX or TMPDIR in the
+environment (2.36: `_dl_start_args_adjust: Assertion failed`); then the app would not start.
 
 Which extension modules and shared libraries go along is not guessed: an interpreter imports what recording
 imports, and the loader lists what that needs.
 """
 
+import errno
 import json
 import os
 import py_compile
-import shutil
 import struct
 import subprocess
 import sys
@@ -29,10 +33,13 @@ from typing import Final
 import podcam
 from podcam.errors import PodcamError, RightsError, UsageError
 from podcam.wrap.capabilities import NET_RAW
+from podcam.wrap.elf import bound_to, is_elf, without_paths
 
 _IMPORTED: Final = (
     "runpy",
     "podcam.cli.wrap",
+    "podcam.wrap.beside",
+    "podcam.wrap.sudo",
     "podcam.cli.record",
     "podcam.cli.clip",
     "podcam.cli.clips",
@@ -48,7 +55,8 @@ _MAIN: Final = Path(podcam.__file__).with_name("__main__.py")
 """What `-m podcam` runs; importing it would run it."""
 _PROBE: Final = """
 import importlib, json, sys
-for name in sys.argv[1:]:
+sys.path.insert(0, sys.argv[1])
+for name in sys.argv[2:]:
     importlib.import_module(name)
 files = {getattr(module, "__file__", None) for module in list(sys.modules.values())} - {None}
 loaders = {line.split()[-1] for line in open("/proc/self/maps") if "/ld-linux" in line}
@@ -56,23 +64,30 @@ json.dump({"modules": sorted(files), "loaders": sorted(loaders)}, sys.stdout)
 """
 _CAPABILITY: Final = struct.pack("<IIIII", 0x02000000, 1 << NET_RAW, 0, 0, 0)
 """struct vfs_cap_data of linux/capability.h: permitted, not effective, so that it starts without it, too."""
-
-
 _LEFT_OUT: Final = frozenset(
     {
+        "__pycache__",
+        "asyncio",
         "config",
+        "curses",
+        "dist-packages",
+        "distutils",
         "ensurepip",
         "idlelib",
         "lib-dynload",
         "lib2to3",
+        "multiprocessing",
         "pydoc_data",
         "site-packages",
-        "dist-packages",
+        "sqlite3",
         "test",
+        "tests",
         "tkinter",
         "turtledemo",
         "unittest",
-        "__pycache__",
+        "venv",
+        "wsgiref",
+        "xmlrpc",
     }
 )
 
@@ -85,7 +100,7 @@ class Bundle:
     bytes: int
     files: int
     capable: bool
-    """Whether its loader has the file capability NET_RAW."""
+    """Whether its interpreter has the file capability NET_RAW."""
 
     @property
     def command(self) -> tuple[str, ...]:
@@ -96,32 +111,30 @@ class Bundle:
 def bundle_command(folder: Path) -> tuple[str, ...]:
     """The command that runs a bundle's Podcam: the prefix of an app's command."""
     return (
-        str(folder / "ld.so"),
-        "--library-path",
-        str(folder / "lib"),
         str(folder / "bin/python3"),
         "-I",
+        "-S",
         "-m",
         "podcam",
     )
 
 
-def make_bundle(folder: Path, *, capability: bool) -> Bundle:
-    """Copy this interpreter and Podcam into `folder`, which may exist; with the capability NET_RAW if asked.
+def make_bundle(folder: Path) -> Bundle:
+    """Copy this interpreter and Podcam into `folder`, which may exist; with NET_RAW where that may be given.
 
     Raises:
         UsageError: this interpreter cannot be copied: it is not of glibc.
-        RightsError: the folder cannot be written, or the capability cannot be set (it takes SETFCAP).
+        RightsError: the folder cannot be written.
     """
     found = _imported()
+    folder = folder.absolute()
     try:
         _copy_all(found, folder)
-        if capability:
-            _set_capability(folder / "ld.so")
+        capable = _set_capability(folder / "bin/python3")
     except OSError as error:
         raise RightsError(f"cannot write the recorder into {folder}: {error.strerror}") from error
     files = [path for path in folder.rglob("*") if path.is_file()]
-    return Bundle(folder, sum(path.stat().st_size for path in files), len(files), capability)
+    return Bundle(folder, sum(path.stat().st_size for path in files), len(files), capable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +149,7 @@ class _Imported:
 
 def _imported() -> _Imported:
     probe = subprocess.run(
-        [sys.executable, "-I", "-c", _PROBE, *_IMPORTED],
+        [sys.executable, "-I", "-c", _PROBE, str(Path(podcam.__file__).parents[1]), *_IMPORTED],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=False,
@@ -169,17 +182,19 @@ def _libraries_of(program: Path, loader: Path) -> Mapping[str, Path]:
 def _copy_all(found: _Imported, folder: Path) -> None:
     libraries, programs = folder / "lib", folder / "bin"
     python = libraries / f"python{sys.version_info.major}.{sys.version_info.minor}"
-    for place in (programs, python / "lib-dynload", python / "site-packages"):
+    for place in (programs, python / "lib-dynload"):
         place.mkdir(parents=True, exist_ok=True)
-    _copy(found.loader, folder / "ld.so")
+    loader = libraries / "ld.so"
+    _write(loader, found.loader.read_bytes(), 0o755)
     for name, library in found.libraries.items():
         _copy(library, libraries / name)
-    _copy(Path(sys.executable).resolve(), programs / "python3")
+    interpreter = Path(sys.executable).resolve().read_bytes()
+    _write(programs / "python3", bound_to(interpreter, str(loader), str(libraries)), 0o755)
     standard = Path(sysconfig.get_path("stdlib"))
     places = [(path, python / path.relative_to(standard)) for path in _sources(standard)]
     places += [(path, python / "lib-dynload" / path.name) for path in found.modules if path.suffix == ".so"]
     own = Path(podcam.__file__).parent
-    places += [(path, python / "site-packages/podcam" / path.relative_to(own)) for path in _sources(own)]
+    places += [(path, python / "podcam" / path.relative_to(own)) for path in _sources(own)]
     for path, target in places:
         target.parent.mkdir(parents=True, exist_ok=True)
         _copy(path, target)
@@ -197,18 +212,27 @@ def _sources(folder: Path) -> Iterable[Path]:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy the file that a name stands for; hidden, then renamed: a copy that runs is replaced as a whole."""
+    content = source.read_bytes()
+    if is_elf(content):
+        _write(target, without_paths(content), 0o755)
+    else:
+        _write(target, content, 0o644)
+
+
+def _write(target: Path, content: bytes, mode: int) -> None:
+    """Hidden, then renamed: a copy that runs is replaced as a whole."""
     hidden = target.with_name(f".{target.name}.part")
-    shutil.copyfile(source, hidden)
-    hidden.chmod(0o755 if os.access(source, os.X_OK) or ".so" in source.name else 0o644)
+    hidden.write_bytes(content)
+    hidden.chmod(mode)
     hidden.rename(target)
 
 
-def _set_capability(program: Path) -> None:
+def _set_capability(program: Path) -> bool:
+    """Whether this process may: it takes SETFCAP, and a file system that keeps such attributes."""
     try:
         os.setxattr(program, "security.capability", _CAPABILITY)
-    except PermissionError:
-        raise RightsError(
-            f"{program} cannot be given NET_RAW: run this as root with the capability SETFCAP "
-            "(in an init container: runAsUser 0, capabilities: drop ALL, add SETFCAP)"
-        ) from None
+    except OSError as error:
+        if error.errno in {errno.EPERM, errno.EACCES, errno.ENOTSUP}:
+            return False
+        raise
+    return True
