@@ -24,6 +24,8 @@ ETHERNET_BYTES = 14
 
 _ETH_P_IP, _ETH_P_IPV6 = 0x0800, 0x86DD
 _VLAN_TAG_BYTES, _VLAN_TAGS_FOLLOWED = 4, 2
+_IPV4_WITHOUT_OPTIONS = 0x45
+_TCP = 6
 _FRAGMENT_HEADER = 44
 _EXTENSION_HEADERS = (0, 43, 60)  # hop-by-hop, routing, destination: RFC 8200, section 4
 _EXTENSION_HEADERS_FOLLOWED = 4
@@ -64,10 +66,25 @@ class PacketFilter:
         code.jump_if(bpf.JEQ, ARPHRD_LOOPBACK, None, other)
         self.load_ancillary(bpf.AD_PACKET_TYPE)
         code.jump_if(bpf.JEQ, PACKET_OUTGOING, self.drop)
+        if self.traffic.own_port is not None:
+            self._drop_port_of_loopback(self.traffic.own_port, other)
         code.place(other)
         if self.traffic.own_only:
             self.load_ancillary(bpf.AD_PACKET_TYPE)
             code.jump_if(bpf.JEQ, PACKET_OTHERHOST, self.drop)
+
+    def _drop_port_of_loopback(self, port: int, otherwise: Label) -> None:
+        """Drop TCP from and to it in IPv4 packets without options, behind loopback's Ethernet header."""
+        code = self.code
+        code.emit(bpf.LD | bpf.ABS | bpf.H, ETHERNET_BYTES - 2)
+        code.jump_if(bpf.JEQ, _ETH_P_IP, None, otherwise)
+        code.emit(bpf.LD | bpf.ABS | bpf.B, ETHERNET_BYTES)
+        code.jump_if(bpf.JEQ, _IPV4_WITHOUT_OPTIONS, None, otherwise)
+        code.emit(bpf.LD | bpf.ABS | bpf.B, ETHERNET_BYTES + 9)
+        code.jump_if(bpf.JEQ, _TCP, None, otherwise)
+        for offset in (20, 22):
+            code.emit(bpf.LD | bpf.ABS | bpf.H, ETHERNET_BYTES + offset)
+            code.jump_if(bpf.JEQ, port, self.drop)
 
     def chosen_interfaces(self) -> None:
         """Drop what came or went by another interface."""

@@ -19,7 +19,8 @@ class Traffic:
 
     `snaplen` cuts every packet to so many bytes; `payload` cuts TCP and UDP packets to so many bytes after
     their header. `own_only` leaves out what is addressed to another host (PACKET_OTHERHOST): a bridge floods
-    such packets into every pod of its node when it has forgotten where an address is.
+    such packets into every pod of its node when it has forgotten where an address is. `own_port` leaves out
+    TCP on loopback from and to this port, over IPv4: there the recorder itself hands out what it recorded.
     """
 
     hosts: tuple[Network, ...] | None = None
@@ -29,3 +30,4 @@ class Traffic:
     payload: int | None = None
     snaplen: int = DEFAULT_SNAPLEN
     own_only: bool = False
+    own_port: int | None = None

@@ -295,6 +295,7 @@ class WatchedPoint:
             payload=payload,
             snaplen=snaplen,
             own_only=settings.own_only,
+            own_port=settings.own_port,
         )
 
     def _control_traffic(self) -> Traffic:

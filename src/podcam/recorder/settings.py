@@ -47,6 +47,8 @@ class TrafficSettings:
     own_only: bool = False
     """Leave out what is addressed to another host: in a pod that is what the node's bridge flooded, and may
     be of another namespace."""
+    own_port: int | None = None
+    """Leave out TCP on loopback from and to this port, where the recorder hands out what it recorded."""
 
     @property
     def filter_follows_names(self) -> bool:

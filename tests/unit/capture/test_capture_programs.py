@@ -91,6 +91,19 @@ def test_what_a_bridge_flooded_can_be_left_out(build: Callable[[Traffic], Progra
     assert run(build(Traffic(own_only=True)), seen(syn)) != 0
 
 
+@pytest.mark.parametrize("build", [recording_program, control_program])
+def test_what_the_recorder_hands_out_on_loopback_is_left_out(build: Callable[[Traffic], Program]) -> None:
+    program = build(Traffic(own_port=9472))
+    for own in (tcp(40000, 9472, flags=0x02), tcp(9472, 40000, flags=0x12)):
+        assert run(build(Traffic()), seen(ipv4(own, 6), link="loopback")) != 0
+        assert run(program, seen(ipv4(own, 6), link="loopback")) == 0
+        assert run(program, seen(ipv4(own, 6))) != 0  # another host's port of this number
+    for other in (tcp(40000, 5432, flags=0x02), tcp(9473, 9471, flags=0x02)):
+        assert run(program, seen(ipv4(other, 6), link="loopback")) != 0
+        assert run(program, seen(ipv6(other, 6), link="loopback")) != 0
+    assert run(recording_program(Traffic(own_port=9472)), seen(ipv4(b"", 17), link="loopback")) != 0
+
+
 def test_loopback_is_kept_once() -> None:
     for traffic in (Traffic(), DATABASE):
         program = recording_program(traffic)
