@@ -15,19 +15,8 @@ from typing import Any
 
 import pytest
 
-DRIVER = """
-import os, sys
-from podcam.wrap.companion import BesideRecorder
-from podcam.wrap.first_process import FirstProcess, end_as
-def main():
-    sys.stdin.read()
-    return 0
-process = FirstProcess(sys.argv[1:], os.environ)
-code = process.run(BesideRecorder(main, grace_seconds=5))
-sys.exit(end_as(code, process.ended_by))
-"""
-PREFIXES: dict[str, list[str]] = {"alone": [], "wrapped": [sys.executable, "-c", DRIVER]}
-BOTH = pytest.mark.parametrize("how", PREFIXES)
+PREFIXES: dict[str, list[str]] = {"alone": []}
+BOTH = pytest.mark.parametrize("how", ["alone", "wrapped"])
 
 LOOKS = """
 import json, os, resource, signal, sys
@@ -35,7 +24,7 @@ status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 json.dump({
     "argv": sys.argv[1:],
     "cwd": os.getcwd(),
-    "environment": dict(os.environ),
+    "environment": open("/proc/self/environ").read().split("\\0"),
     "ids": [os.getresuid(), os.getresgid(), os.getgroups()],
     "limits": [resource.getrlimit(n) for n in range(16)],
     "niceness": os.getpriority(os.PRIO_PROCESS, 0),
@@ -50,6 +39,13 @@ json.dump({
 }, sys.stdout)
 print("said on standard error", file=sys.stderr)
 """
+
+
+@pytest.fixture(autouse=True)
+def wrapped(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path_factory.mktemp("podcam")
+    wrap = ["wrap", "--dir", str(folder), "--on", "none", "--grace", "5s", "--"]
+    monkeypatch.setitem(PREFIXES, "wrapped", [sys.executable, "-I", "-m", "podcam", *wrap])
 
 
 def run(how: str, *argv: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
@@ -75,7 +71,7 @@ def python(source: str) -> list[str]:
 
 def seen(how: str, tmp_path: Path) -> dict[str, Any]:
     reading, writing = os.pipe()
-    environment = {"PATH": os.environ["PATH"], "PODCAM_TEST": "a\nb", "LANG": "C"}
+    environment = {"PATH": os.environ["PATH"], "PODCAM_TEST": "a\nb", "LANG": "C", "TMPDIR": str(tmp_path)}
     ended = run(
         how, *python(LOOKS), "one", "", "two words",
         input=b"what was on standard input", env=environment, cwd=tmp_path, pass_fds=[writing],
@@ -83,7 +79,8 @@ def seen(how: str, tmp_path: Path) -> dict[str, Any]:
     os.close(reading)
     os.close(writing)
     assert ended.returncode == 0, ended.stderr
-    assert ended.stderr == b"said on standard error\n"
+    of_the_app = [line for line in ended.stderr.splitlines() if not line.startswith(b"podcam: ")]
+    assert of_the_app == [b"said on standard error"]
     found: dict[str, Any] = json.loads(ended.stdout)
     return found
 
