@@ -218,13 +218,14 @@ def test_an_idle_agent_asks_the_api_server_for_nothing(scenario: Scenario) -> No
     wait_until_recorded(cluster, namespace, 3)
     node = scenario.pods()[0]["spec"]["nodeName"]
     requests = ("podcam_api_requests_total", "podcam_watch_lists_total")
-    quiet_since = [time.monotonic(), [metric(cluster, node, name) for name in requests]]
+    since, asked = time.monotonic(), [metric(cluster, node, name) for name in requests]
 
     def quiet() -> bool:
+        nonlocal since, asked
         now = [metric(cluster, node, name) for name in requests]
-        if now != quiet_since[1]:
-            quiet_since[:] = [time.monotonic(), now]
-        return time.monotonic() - quiet_since[0] > 45
+        if now != asked:
+            since, asked = time.monotonic(), now
+        return time.monotonic() - since > 45
 
     wait_for("no request for 45 s", quiet, 120)
 

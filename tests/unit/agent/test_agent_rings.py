@@ -1,0 +1,197 @@
+"""The rings on a node's disk within its budget: admitted, limited, given up."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agents import NOON, SECOND, PaperClock, PaperFinder, PaperRecorder, paper_log, pod
+from podcam.agent.budget import Cause
+from podcam.agent.matching import Refusal, Wanted
+from podcam.agent.points import Points
+from podcam.agent.rings import Rings, RingTerms
+from podcam.agent.settings import AgentSettings, Share
+from podcam.model.point import Window
+from podcam.recorder import Owner, RecorderFolder
+from podcam.recorder.rings import write_owner
+
+MB = 1_000_000
+SEGMENT = "00000001-1795000000000000000.seg"
+
+
+class Node:
+    """A node with so much room for rings and clips; segments are files of noise."""
+
+    def __init__(self, path: Path, budget_bytes: int) -> None:
+        self.clock = PaperClock()
+        self.recorder = PaperRecorder()
+        self.folder = RecorderFolder(path)
+        self.folder.create()
+        self.went: list[tuple[str, Cause]] = []
+        self.terms: dict[str, RingTerms] = {"shop/checkout": RingTerms(10 * MB, MB, 3600 * SECOND)}
+        settings = AgentSettings(
+            node="node-1",
+            folder=path,
+            pod="agent-x",
+            namespace="podcam-system",
+            disk_budget=Share(bytes=budget_bytes),
+            free_floor=Share(bytes=0),
+        )
+        self.rings = Rings(
+            settings,
+            self.folder,
+            self.recorder,
+            terms=self.terms.get,
+            log=paper_log()[0],
+            now_ns=self.clock.now_ns,
+            removed=lambda point, cause: self.went.append((point, cause)),
+        )
+        self.wanted: dict[str, Wanted] = {}
+        finder = PaperFinder(path)
+        self.finder = finder
+        self.points = self.rings.points = Points(
+            self.recorder,
+            finder,
+            node="node-1",
+            later=self.clock.later,
+            clock=self.clock,
+            wanted=lambda: self.wanted,
+            admit=self.rings.admit,
+            search=lambda _namespace: (),
+            changed=lambda _recording: None,
+            refused=lambda _point: None,
+            log=paper_log()[0],
+        )
+
+    def holds(self, name: str, size_bytes: int, *, written_ns: int = NOON) -> Path:
+        """The ring of a pod on the disk."""
+        point_id = f"shop/checkout/{name}"
+        ring = self.folder.ring(point_id)
+        write_owner(ring, Owner(point_id, f"shop/{name}", "shop/checkout", "node-1"))
+        segment = ring / SEGMENT
+        segment.write_bytes(b"\1" * size_bytes)
+        os.utime(segment, ns=(written_ns, written_ns))
+        return ring
+
+    def records(self, name: str) -> str:
+        """The pod runs."""
+        found = pod(name)
+        point_id = f"shop/checkout/{name}"
+        self.finder.appears(found.uid)
+        self.wanted[point_id] = Wanted("shop/checkout", found)
+        self.points.reconcile()
+        self.points.started(point_id)
+        return point_id
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Node:
+    return Node(tmp_path / "podcam", 100 * MB)
+
+
+def test_where_there_is_room_a_ring_is_as_large_as_asked(node: Node) -> None:
+    point = node.records("web-1")
+    assert node.recorder.limits[point] is None
+    node.rings.keep_within()
+    assert node.recorder.limits[point] is None
+    assert node.recorder.clips_limit == 50 * MB
+
+
+def test_a_ring_of_an_ended_pod_goes_after_its_retention(node: Node) -> None:
+    node.holds("web-1", MB)
+    node.rings.restore()
+    node.clock.passes(3599)
+    node.rings.keep_within()
+    assert node.went == []
+    node.clock.passes(2)
+    node.rings.keep_within()
+    assert node.went == [("shop/checkout/web-1", Cause.RETENTION)]
+    assert node.folder.rings() == []
+    assert node.points.all == {}
+
+
+def test_rings_of_a_recording_that_is_gone_keep_the_terms_it_had(node: Node) -> None:
+    node.holds("web-1", MB)
+    node.terms["shop/checkout"] = RingTerms(10 * MB, MB, 60 * SECOND)
+    node.rings.restore()
+    node.rings.keep_within()
+    node.terms.clear()
+    node.clock.passes(61)
+    node.rings.keep_within()
+    assert [point for point, _ in node.went] == ["shop/checkout/web-1"]
+
+
+def test_rings_of_ended_pods_go_first_when_the_budget_is_used_up(tmp_path: Path) -> None:
+    node = Node(tmp_path / "podcam", 10 * MB)
+    node.holds("old", 8 * MB)
+    node.rings.restore()
+    point = node.records("web-1")
+    node.holds("web-1", 4 * MB)
+    node.rings.keep_within()
+    assert node.went == [("shop/checkout/old", Cause.BUDGET)]
+    assert node.recorder.limits[point] is None or node.recorder.limits[point] >= 2 * MB
+
+
+def test_then_rings_shrink_and_a_new_point_is_refused_last(tmp_path: Path) -> None:
+    node = Node(tmp_path / "podcam", 6 * MB)
+    first, second = node.records("web-1"), node.records("web-2")
+    node.holds("web-1", 4 * MB)
+    node.holds("web-2", 2 * MB)
+    node.rings.keep_within()
+    limits = [node.recorder.limits[point] for point in (first, second)]
+    assert all(limit is not None and 2 * MB <= limit < 5 * MB for limit in limits)
+    assert "is used up" in node.rings.plan.notes[0]
+    node.records("web-3")
+    refused = node.rings.admit("shop/checkout/web-4", "shop/checkout")
+    assert isinstance(refused, Refusal)
+    assert refused.reason == "NodeBudget"
+
+
+def test_a_ring_that_is_opened_anew_keeps_its_limit(tmp_path: Path) -> None:
+    node = Node(tmp_path / "podcam", 6 * MB)
+    first = node.records("web-1")
+    node.holds("web-1", 6 * MB)
+    node.rings.keep_within()
+    limit = node.recorder.limits.pop(first)
+    node.rings.started(first)
+    assert node.recorder.limits[first] == limit
+
+
+def test_what_a_clip_holds_too_counts_as_the_clips(node: Node) -> None:
+    ring = node.holds("web-1", MB)
+    kept = node.folder.clips / "shop_kept" / "web-1"
+    kept.mkdir(parents=True)
+    (kept / SEGMENT).hardlink_to(ring / SEGMENT)
+    node.rings.restore()
+    node.rings.keep_within()
+    assert node.rings.clips_bytes >= MB
+    assert node.rings.bytes_of("shop/checkout") < MB
+
+
+@pytest.mark.parametrize(
+    ("window", "reaches"),
+    [
+        (Window(NOON - 9 * SECOND, NOON), True),
+        (Window(NOON + SECOND, NOON + 9 * SECOND), False),
+    ],
+)
+def test_a_resting_ring_reaches_into_windows_before_its_end(
+    node: Node, window: Window, reaches: bool
+) -> None:
+    node.holds("web-1", MB)
+    node.rings.restore()
+    assert node.rings.reach("shop/checkout", None, window) is reaches
+    assert node.rings.reach("shop/checkout", ("web-1",), window) is reaches
+    assert not node.rings.reach("shop/checkout", ("web-2",), window)
+    assert not node.rings.reach("shop/other", None, window)
+
+
+def test_a_live_ring_reaches_into_windows_from_its_beginning_on(node: Node) -> None:
+    point = node.records("web-1")
+    counts: dict[str, Any] = {"oldest_ns": NOON - 5 * SECOND}
+    node.recorder.counts[point] = counts
+    assert node.rings.reach("shop/checkout", None, Window(NOON - 60 * SECOND, NOON))
+    assert not node.rings.reach("shop/checkout", None, Window(NOON - 60 * SECOND, NOON - 9 * SECOND))
+    counts["oldest_ns"] = None
+    assert node.rings.reach("shop/checkout", None, Window(NOON - 60 * SECOND, NOON + SECOND))
