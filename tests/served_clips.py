@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from kernel_blocks import Sent, block
-from podcam.agent.http import AgentServer, Limits
+from podcam.agent.http import AgentServer
 from podcam.clip import COMPLETE, ClipPart, Manifest, write_manifest
 from podcam.kube import Grant
 from podcam.model.point import Interface, Point, Window
 from podcam.ring import Ring, Source
 from podcam.sealed import PrivateKey
+from podcam.serving import Limits
 
 SECOND = 10**9
 NOW = 1_700_000_000 * SECOND

@@ -282,7 +282,7 @@ def test_clip_that_is_still_being_kept(served: FakeServed, tmp_path: Path) -> No
 def test_clip_without_its_manifest(served: FakeServed, server: AgentServer) -> None:
     (served.clips["shop", "broken"] / "manifest.json").unlink()
     answer = ask(server, "/v1/grants/shop/pull-1/index")
-    assert (answer.status, answer.error) == (503, "this node's part of clip broken cannot be read")
+    assert (answer.status, answer.error) == (503, "what is kept here of clip broken cannot be read")
 
 
 @pytest.mark.parametrize(
@@ -329,7 +329,7 @@ def test_file_that_changes_while_it_is_sent_is_broken_off(
                 file.write(b"more")
         return pread(descriptor, size, at)
 
-    monkeypatch.setattr("podcam.agent.http.os.pread", growing)
+    monkeypatch.setattr("podcam.serving.clip_files.os.pread", growing)
     with pytest.raises(http.client.IncompleteRead) as cut:
         ask(server, "/v1/grants/shop/pull-1/files/1")
     assert len(cut.value.partial) == CHUNK_BYTES + 16

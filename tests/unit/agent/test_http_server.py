@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from podcam.agent.http import AgentServer, Limits
+from podcam.agent.http import AgentServer
 from podcam.sealed import PrivateKey
+from podcam.serving import Limits
 from served_clips import FakeServed, grant_for, keep_clip, packet, serving, wait_until
 
 
