@@ -14,6 +14,8 @@ from podcam.capture.libpcap import compile_expression
 
 HOSTS = [f"10.0.{i}.{j}" for i in range(4) for j in range(4)]
 HOSTS6 = [f"fd0{i}:{j}::{k}" for i in range(2) for j in range(3) for k in range(3)]
+_LONGEST_HEADERS = 14 + 40 + 4 * 256 * 8 + 60
+"""Ethernet, IPv6 with four extension headers, TCP: all that is kept of what is redirected to a proxy."""
 PORTS = [53, 443, 5432, 6432, 40000]
 
 
@@ -89,6 +91,7 @@ def test_arbitrary_bytes_are_kept_or_dropped(
 ) -> None:
     link = b"" if hardware_type == 65534 else bytes(12) + protocol.to_bytes(2)
     skb = Skb(link + data, len(link), protocol, hardware_type=hardware_type)
-    assert run(recording_program(chosen), skb) in {0, chosen.snaplen}
+    kept = run(recording_program(chosen), skb)
+    assert kept in {0, chosen.snaplen} or (chosen.narrows and kept < _LONGEST_HEADERS)
     assert run(control_program(chosen), skb) in {0, 224}
     assert run(answers_program(chosen), skb) in {0, 4096}

@@ -30,12 +30,16 @@ _FRAGMENT_HEADER = 44
 _EXTENSION_HEADERS = (0, 43, 60)  # hop-by-hop, routing, destination: RFC 8200, section 4
 _EXTENSION_HEADERS_FOLLOWED = 4
 
-PROTOCOL, HOST_MATCHED = range(2)
-"""Scratch memory: the number of the transport protocol, and whether a host matched."""
+PROTOCOL, HOST_MATCHED, REDIRECTED = range(3)
+"""Scratch memory: the number of the transport protocol, whether a host matched, and whether the packet goes
+to a proxy on this host in place of the server (netfilter's REDIRECT)."""
 
 
 class PacketFilter:
     """What both programs share: once per packet, chosen interfaces, and the way to the transport header."""
+
+    notes_redirected = False
+    """Whether the program asks for REDIRECTED."""
 
     def __init__(self, traffic: Traffic) -> None:
         self.traffic = traffic
@@ -143,6 +147,7 @@ class PacketFilter:
         code, hosts = self.code, self.traffic.hosts
         code.place(self.ipv4)
         self.match_hosts(_networks(hosts, 4), source=12, destination=16)
+        self.note_redirected(_LOOPBACK, source=12, destination=16)
         self.load(bpf.B, 9)
         code.emit(bpf.ST, PROTOCOL)
         self.load(bpf.H, 6)
@@ -155,6 +160,7 @@ class PacketFilter:
 
         code.place(self.ipv6)
         self.match_hosts(_networks(hosts, 6), source=8, destination=24)
+        self.note_redirected(_LOOPBACK_V6, source=8, destination=24)
         self.load(bpf.B, 6)
         code.emit(bpf.ST, PROTOCOL)
         code.emit(bpf.LD | bpf.IMM, 40)
@@ -209,21 +215,52 @@ class PacketFilter:
         code.place(noted)
         code.emit(bpf.ST, HOST_MATCHED)
 
-    def require_host(self) -> None:
-        """Drop a packet of which no address matched."""
+    def note_redirected(self, loopback: "_Prefix", *, source: int, destination: int) -> None:
+        """Note in memory whether it goes from another address than the loopback's to one of the loopback's.
+
+        That is what becomes of a packet that is redirected to a proxy on its own host; the proxy's answers
+        have the server's address again.
+        """
+        if not self.notes_redirected:
+            return
+        code = self.code
+        inwards, redirected, ordinary, noted = (
+            Label(what) for what in ("to loopback", "redirected", "not redirected", "redirection noted")
+        )
+        _match_prefixes(code, [loopback], destination, inwards, ordinary)
+        code.place(inwards)
+        _match_prefixes(code, [loopback], source, ordinary, redirected)
+        code.place(ordinary)
+        code.emit(bpf.LD | bpf.IMM, 0)
+        code.jump(noted)
+        code.place(redirected)
+        code.emit(bpf.LD | bpf.IMM, 1)
+        code.place(noted)
+        code.emit(bpf.ST, REDIRECTED)
+
+    def require_redirected(self) -> None:
+        """Drop a packet that was not redirected; always where that is not noted."""
+        if not self.notes_redirected:
+            self.code.jump(self.drop)
+            return
+        self.code.emit(bpf.LD | bpf.MEM, REDIRECTED)
+        self.code.jump_if(bpf.JEQ, 0, self.drop)
+
+    def require_host(self, otherwise: Label | None = None) -> None:
+        """Drop a packet of which no address matched, or go on elsewhere with it."""
         if self.traffic.hosts is not None:
             self.code.emit(bpf.LD | bpf.MEM, HOST_MATCHED)
-            self.code.jump_if(bpf.JEQ, 0, self.drop)
+            self.code.jump_if(bpf.JEQ, 0, otherwise or self.drop)
 
-    def require_port(self) -> None:
-        """With X at the header of TCP, UDP or SCTP."""
+    def require_port(self, otherwise: Label | None = None) -> None:
+        """With X at the header of TCP, UDP or SCTP: as for a host."""
         if self.traffic.ports is not None:
             other, chosen = Label("other port"), Label("chosen port")
             self.load(bpf.H, 0)
             emit_search(self.code, self.traffic.ports, chosen, other)
             self.code.place(other)
             self.load(bpf.H, 2)
-            emit_search(self.code, self.traffic.ports, chosen, self.drop)
+            emit_search(self.code, self.traffic.ports, chosen, otherwise or self.drop)
             self.code.place(chosen)
 
     def returns(self, size_bytes: int) -> Program:
@@ -264,6 +301,10 @@ def _prefix(network: Network) -> _Prefix:
         case _:
             assert_never(address)
     return _Prefix(words, network.prefixlen)
+
+
+_LOOPBACK = _prefix(ipaddress.IPv4Network("127.0.0.0/8"))
+_LOOPBACK_V6 = _prefix(ipaddress.IPv6Network("::1/128"))
 
 
 def _match_prefixes(

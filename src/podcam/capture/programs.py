@@ -48,18 +48,25 @@ def answers_program(traffic: Traffic) -> Program:
 
 
 class _Recording(PacketFilter):
+    def __init__(self, traffic: Traffic) -> None:
+        super().__init__(traffic)
+        self.notes_redirected = traffic.narrows
+        self.elsewhere = Label("other host or port")
+
     def assemble(self) -> Program:
         traffic, code = self.traffic, self.code
         self.once_per_packet()
         self.chosen_interfaces()
         if traffic.expression is not None:
             self.require_expression(traffic.expression)
-        everything = traffic.hosts is None and traffic.ports is None
+        everything = not traffic.narrows
         if not (everything and traffic.payload is None):
             self.link_layer()
             self.internet_layer()
             self.choose()
-            self.cut_payload()
+            self.cut_payload(traffic.payload)
+            if traffic.narrows:
+                self.keep_redirected()
             code.place(self.fragment)
             self.require_host()
             code.jump(self.whole)
@@ -76,14 +83,14 @@ class _Recording(PacketFilter):
         code.emit(bpf.LD | bpf.MEM, PROTOCOL)
         code.jump_if(bpf.JEQ, _ICMP, icmp)
         code.jump_if(bpf.JEQ, _ICMPV6, icmpv6)
-        self.require_host()
+        self.require_host(self.elsewhere)
         if self.traffic.ports is not None:
             code.emit(bpf.LD | bpf.MEM, PROTOCOL)
             for protocol in (_TCP, _UDP):
                 code.jump_if(bpf.JEQ, protocol, ports)
             code.jump_if(bpf.JEQ, _SCTP, ports, self.drop)
             code.place(ports)
-            self.require_port()
+            self.require_port(self.elsewhere)
         code.jump(chosen)
         code.place(icmp)
         self.load(bpf.B, 0)
@@ -99,9 +106,22 @@ class _Recording(PacketFilter):
             code.jump(self.whole)
         code.place(chosen)
 
-    def cut_payload(self) -> None:
-        """With X at the transport header: keep up to `payload` bytes behind it."""
-        code, payload = self.code, self.traffic.payload
+    def keep_redirected(self) -> None:
+        """Keep the headers of what goes to a proxy on this host, and drop what else was not asked for.
+
+        The packet does not tell where its program wanted to send it, to a chosen server or to another: its
+        headers are what the other direction, whose packets do tell, has to be completed with.
+        """
+        code = self.code
+        code.place(self.elsewhere)
+        self.require_redirected()
+        code.emit(bpf.LD | bpf.MEM, PROTOCOL)
+        code.jump_if(bpf.JEQ, _TCP, None, self.drop)
+        self.cut_payload(0)
+
+    def cut_payload(self, payload: int | None) -> None:
+        """With X at the transport header: keep up to so many bytes behind it, all for None."""
+        code = self.code
         if payload is None:
             code.jump(self.whole)
             return
@@ -128,6 +148,10 @@ class _Recording(PacketFilter):
 class _Control(PacketFilter):
     snaplen = CONTROL_SNAPLEN
 
+    def __init__(self, traffic: Traffic) -> None:
+        super().__init__(traffic)
+        self.notes_redirected = traffic.narrows
+
     def assemble(self) -> Program:
         self.once_per_packet()
         self.chosen_interfaces()
@@ -149,8 +173,13 @@ class _Control(PacketFilter):
         code.place(tcp)
         self.load(bpf.B, 13)
         code.jump_if(bpf.JSET, _SYN_FIN_RST, None, self.drop)
-        self.require_host()
-        self.require_port()
+        elsewhere, chosen = Label("other host or port"), Label("chosen connection")
+        self.require_host(elsewhere)
+        self.require_port(elsewhere)
+        code.jump(chosen)
+        code.place(elsewhere)
+        self.require_redirected()
+        code.place(chosen)
         if self.traffic.expression is not None:
             self.require_expression(self.traffic.expression)
         code.jump(self.whole)
@@ -190,6 +219,10 @@ class _Control(PacketFilter):
 
 class _Answers(_Control):
     snaplen = DNS_SNAPLEN
+
+    def __init__(self, traffic: Traffic) -> None:
+        super().__init__(traffic)
+        self.notes_redirected = False
 
     def choose(self) -> None:
         """With X at the UDP header: RFC 1035, section 4.1.1."""

@@ -15,7 +15,7 @@ from podcam.model.point import Endpoint
 from podcam.trigger.classes import Policy
 from podcam.trigger.connection import Connection
 from podcam.trigger.judge import Concerns, Judge
-from podcam.trigger.keys import reverse
+from podcam.trigger.keys import is_redirected, reverse
 from podcam.trigger.peers import Peers
 from podcam.trigger.rules import Ending, Event
 from podcam.trigger.table import Table
@@ -379,10 +379,15 @@ class Detector:
                 self._unanswered(connection, now_ns)
 
     def _unanswered(self, connection: Connection, time_ns: int) -> None:
-        """Nobody answered the SYN; one that was not repeated may have been answered unseen."""
+        """Nobody answered the SYN; one that was not repeated may have been answered unseen.
+
+        So may one that is redirected to a proxy on its own host: the answer has the server's address, and a
+        recording of other hosts or ports does not let it pass.
+        """
         lone = connection.syns == 1
         if (
             connection.doubted
+            or is_redirected(connection.key)
             or connection.start_ns <= self._blind_ns
             or (lone and connection.server.half_seen)
         ):

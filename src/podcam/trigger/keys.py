@@ -6,6 +6,9 @@
 from podcam.model.point import Endpoint
 from podcam.wire.ip import address_text
 
+_LOOPBACK_NETWORK = 127
+_LOOPBACK = bytes(15) + b"\x01"
+
 
 def reverse(key: bytes) -> bytes:
     """The key as it stands in packets of the other direction."""
@@ -27,6 +30,17 @@ def client_of(key: bytes) -> bytes:
 def server_of(key: bytes) -> bytes:
     """Address and port of the second side."""
     return key[4:8] + key[10:] if len(key) == 12 else key[16:32] + key[34:]
+
+
+def is_redirected(key: bytes) -> bool:
+    """Whether its first side talks to the loopback's address from another one.
+
+    That is what netfilter's REDIRECT makes of a connection on the client's own host. It is answered from the
+    server's address.
+    """
+    if len(key) == 12:
+        return key[4] == _LOOPBACK_NETWORK and key[0] != _LOOPBACK_NETWORK
+    return key[16:32] == _LOOPBACK and key[:16] != _LOOPBACK
 
 
 def pair_of(key: bytes) -> bytes:

@@ -112,6 +112,40 @@ def test_loopback_is_kept_once() -> None:
         assert run(program, seen(CHOSEN[0], packet_type=OUTGOING)) == WHOLE
 
 
+REDIRECTED = [
+    (ipv4(tcp(40000, 15001, flags=0x02) + b"secret", 6, "10.9.9.9", "127.0.0.1"), 14 + 20 + 20),
+    (ipv4(tcp(40000, 4140, flags=0x11) + b"secret", 6, "10.9.9.9", "127.1.2.3", options=10), 14 + 60 + 20),
+    (ipv6(tcp(40000, 15001, flags=0x04) + b"secret", 6, "fd00::9", "::1"), 14 + 40 + 20),
+]
+NOT_REDIRECTED = [
+    ipv4(tcp(40000, 15001, flags=0x02), 6, "127.0.0.1", "127.0.0.1"),
+    ipv4(tcp(15001, 40000, flags=0x12), 6, "127.0.0.1", "10.9.9.9"),
+    ipv4(udp(40000, 15001), 17, "10.9.9.9", "127.0.0.1"),
+    ipv6(tcp(40000, 15001, flags=0x02), 6, "::1", "::1"),
+    ipv6(tcp(40000, 15001, flags=0x02), 6, "fd00::9", "::2"),
+]
+
+
+@pytest.mark.parametrize(
+    "traffic",
+    [DATABASE, Traffic(ports=(5432,)), Traffic(hosts=DATABASE.hosts), Traffic(hosts=(), payload=4)],
+)
+def test_of_what_is_redirected_to_a_proxy_on_its_host_the_headers_are_kept(traffic: Traffic) -> None:
+    kept, heard = recording_program(traffic), control_program(traffic)
+    for packet, headers in REDIRECTED:
+        assert run(kept, seen(packet, link="loopback")) == headers
+        assert run(heard, seen(packet, link="loopback")) == 224
+    for packet in NOT_REDIRECTED:
+        assert run(kept, seen(packet, link="loopback")) == 0
+        assert run(heard, seen(packet, link="loopback")) == 0
+
+
+def test_the_port_of_a_proxy_can_be_chosen_as_any() -> None:
+    packet, _ = REDIRECTED[0]
+    assert run(recording_program(Traffic(ports=(5432, 15001))), seen(packet, link="loopback")) == WHOLE
+    assert run(recording_program(Traffic()), seen(packet, link="loopback")) == WHOLE
+
+
 def test_chosen_interfaces() -> None:
     program = recording_program(Traffic(interfaces=(3, 7)))
     assert [run(program, seen(CHOSEN[0], interface=index)) > 0 for index in (2, 3, 4, 7)] == [

@@ -493,6 +493,24 @@ def test_a_client_that_is_redirected_to_a_proxy_on_its_host() -> None:
     assert counts.last_good_start_ns is not None
 
 
+@pytest.mark.parametrize(
+    ("client", "proxy", "found"),
+    [
+        (CLIENT, ("127.0.0.1", 15001), []),
+        ("fd00::9", ("::1", 15001), []),
+        ("127.0.0.1", ("127.0.0.1", 15001), ["no-answer by nobody"]),
+    ],
+)
+def test_what_is_redirected_to_a_proxy_may_be_answered_unseen(
+    client: str, proxy: tuple[str, int], found: list[str]
+) -> None:
+    """A recording of port 5432 hears all of an app's SYNs to its proxy, and no answer of other ports."""
+    server = "fd00::5" if ":" in client else SERVER
+    scene = Scene(ALL)
+    scene.talk(client=client, server=server).redirected(proxy).syn().after(1).syn().after(2).syn()
+    assert scene.wait(60) == found
+
+
 def test_simultaneous_open() -> None:
     scene = Scene(EVERY_CLOSE)
     one = scene.talk(client_port=4000, port=5000).syn()
