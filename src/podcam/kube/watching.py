@@ -19,7 +19,6 @@ from podcam.kube.refusals import refusal_of
 
 _MOST_LINE_BYTES = 16 << 20
 """An event holds one object, and etcd takes none of more than 1.5 MiB."""
-_GONE = 410
 
 
 @dataclass(frozen=True, slots=True)
