@@ -2,8 +2,10 @@
 
 import json
 import os
+import select
 import signal
 import stat
+import subprocess
 import sys
 import textwrap
 from pathlib import Path
@@ -106,6 +108,26 @@ def test_it_ends_when_the_work_fails(kubectl: Kubectl) -> None:
     with pytest.raises(ZeroDivisionError), kubectl.proxy():
         raise ZeroDivisionError
     assert not alive(kubectl.process)
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_it_ends_with_a_podcam_that_is_killed(kubectl: Kubectl, how: signal.Signals) -> None:
+    program = (
+        "import sys; from podcam.kube import KubectlProxy\n"
+        "with KubectlProxy(kubectl=sys.argv[1]): print('up', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", program, str(kubectl.path)]
+    environment = {**os.environ, "TMPDIR": str(kubectl.folder)}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as podcam:
+        assert podcam.stdout is not None
+        assert podcam.stdout.readline() == b"up\n"
+        proxy = os.pidfd_open(kubectl.process)
+        podcam.send_signal(how)
+        podcam.wait(30)
+    try:
+        assert select.select([proxy], [], [], 30)[0]
+    finally:
+        os.close(proxy)
 
 
 def test_a_kubectl_that_does_not_end_is_ended(kubectl: Kubectl, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,10 +4,12 @@ Kubeconfigs hold client certificates, tokens, exec plugins, proxies: kubectl kno
 unix socket in a folder that only this user may enter, for as long as it is needed.
 """
 
+import ctypes
 import io
 import os
 import re
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,6 +22,9 @@ from types import TracebackType
 
 from podcam.errors import ForbiddenError, UnreachableError, UsageError
 from podcam.kube.api import Api
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h, prctl(2)
+_libc = ctypes.CDLL(None)
 
 _START_SECONDS = 20.0
 _END_SECONDS = 5.0
@@ -88,6 +93,7 @@ class KubectlProxy:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,  # Ctrl-C is for us: there may be something left to tidy up
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - one call
             )
         except FileNotFoundError:
             raise UsageError(
@@ -128,6 +134,11 @@ class KubectlProxy:
         if self._folder is not None:
             self._folder.cleanup()
         self._api = self._process = self._listener = self._says = self._folder = None
+
+
+def _end_with_parent() -> None:
+    """In the child: be ended with the thread that started it, also when SIGKILL leaves nobody to do so."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _pass_on(says: io.FileIO) -> None:
