@@ -4,6 +4,7 @@ The API server has checked Podcam's own kinds against their schemas; but those o
 may be installed, and an annotation may hold anything.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, Self, TypeVar
 
@@ -11,6 +12,9 @@ from podcam.errors import InvalidObjectError
 from podcam.kube.spelling import parse_duration, parse_quantity, parse_time
 
 _T = TypeVar("_T")
+
+_NAME = re.compile(r"[A-Za-z0-9]([-.A-Za-z0-9]{0,251}[A-Za-z0-9])?", re.ASCII)
+"""What names of objects, and their uids, have in common: as a part of a path, each leads nowhere else."""
 
 
 class Fields:
@@ -68,6 +72,13 @@ class Fields:
     def text_or_none(self, name: str) -> str | None:
         """A string, None when it is absent."""
         return self._typed(name, str, "a string")
+
+    def name_or_none(self, name: str) -> str | None:
+        """The name of an object, or its uid, which may become part of a path; None when it is absent."""
+        value = self.text_or_none(name)
+        if value and not _NAME.fullmatch(value):
+            self.fail(name, f"is {value!r}, which is no name of an object")
+        return value
 
     def number(self, name: str, default: int) -> int:
         """A whole number that is not negative."""
@@ -149,5 +160,8 @@ class Fields:
 
 
 def by_name(fields: Fields) -> Mapping[str, Fields]:
-    """The parts of a map of objects, by their names."""
+    """The parts of a map, by the names of the objects that they are about."""
+    for name in fields.names():
+        if not _NAME.fullmatch(name):
+            fields.fail("", f"speaks of {name!r}, which is no name of an object")
     return {name: fields.part(name) for name in fields.names()}

@@ -29,6 +29,8 @@ _CONFIG_HASH = "kubernetes.io/config.hash"
 """Annotation of a static pod's image in the API: the uid that the kubelet itself uses for it."""
 
 _NUMBER = re.compile(r"[0-9]{1,18}")
+_NAMES = ("namespace", "name", "uid")
+"""Of an object's metadata."""
 _SECOND = 1_000_000_000
 _KEY_BYTES = 32
 
@@ -372,7 +374,10 @@ def _meta(body: Any, kind: str) -> tuple[Fields, Fields]:
     metadata = metadata if isinstance(metadata, dict) else {}
     name = "/".join(str(metadata[part]) for part in ("namespace", "name") if metadata.get(part))
     fields = Fields(body, f"{kind} {name}".rstrip())
-    return fields.part("metadata"), fields
+    meta = fields.part("metadata")
+    for part in _NAMES:
+        meta.name_or_none(part)
+    return meta, fields
 
 
 def _selector(spec: Fields) -> LabelSelector | None:

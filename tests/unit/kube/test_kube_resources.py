@@ -355,3 +355,21 @@ def test_host_network_is_allowed_by_true_alone(text: str) -> None:
     read = NamespaceLimits.parse({"metadata": {"name": "shop", "annotations": annotations}})
     assert not read.allow_host_network
     assert len(read.problems) == 1
+
+
+@pytest.mark.parametrize("field", ["namespace", "name", "uid"])
+@pytest.mark.parametrize("name", ["../../evil", "/etc", "..", "a/../b", "a\x1b[2J", "a\n", "a" * 254])
+def test_what_is_no_name_gets_into_no_path(field: str, name: str) -> None:
+    with pytest.raises(InvalidObjectError, match="no name of an object"):
+        ClipObject.parse(clip() | {"metadata": META | {field: name}})
+
+
+@pytest.mark.parametrize("node", ["../../../.ssh/x", "..", "/", "", "a\x1b]0;b", "a_b"])
+def test_a_part_is_of_a_node(node: str) -> None:
+    with pytest.raises(InvalidObjectError, match=r"status\.parts speaks of"):
+        ClipObject.parse(clip({"parts": {node: {"state": "Complete"}}}))
+
+
+@pytest.mark.parametrize("node", ["node-1", "ip-10-0-0-1.eu-central-1.compute.internal", "7"])
+def test_nodes_have_all_names_that_kubernetes_takes(node: str) -> None:
+    assert list(ClipObject.parse(clip({"parts": {node: {"state": "Complete"}}})).parts) == [node]
