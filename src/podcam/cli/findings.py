@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from podcam.model.text import printable_lines
+
 
 class Finding(Protocol):
     """One thing that was looked at."""
@@ -29,6 +31,6 @@ def print_findings(findings: Sequence[Finding]) -> None:
     width = max((len(each.subject) for each in findings), default=0)
     for each in findings:
         mark = "ok  " if each.remedy is None else "FAIL" if each.needed else "note"
-        print(f"{mark}  {each.subject:<{width}}  {each.found}")
+        print(f"{mark}  {each.subject:<{width}}  {printable_lines(each.found)}")
         if each.remedy is not None:
-            print(f"{'':{width + 8}}{each.remedy}")
+            print(f"{'':{width + 8}}{printable_lines(each.remedy)}")

@@ -14,6 +14,7 @@ from typing import NoReturn, Protocol, cast
 
 from podcam import __version__
 from podcam.errors import PodcamError, UsageError
+from podcam.model.text import printable_lines
 
 EXIT_INTERRUPTED = 130
 """As a shell reports a command that SIGINT ended."""
@@ -79,7 +80,7 @@ class Program:
                 code = int(done.code or 0)
             sys.stdout.flush()
         except PodcamError as error:
-            print(f"{self.name}: {error}", file=sys.stderr)
+            print(f"{self.name}: {printable_lines(str(error))}", file=sys.stderr)
             return error.exit_code
         except KeyboardInterrupt:
             return EXIT_INTERRUPTED

@@ -8,6 +8,7 @@ from podcam.cluster.agents import Agent
 from podcam.cluster.preview import Preview
 from podcam.cluster.recordings import Point, points_of
 from podcam.cluster.targets import choice_of
+from podcam.model.text import printable
 
 _MOST_NAMED = 8
 """Pods named one by one; the rest is counted."""
@@ -47,7 +48,7 @@ def totals_of(recording: Mapping[str, Any]) -> Totals:
 def target_text(recording: Mapping[str, Any]) -> str:
     """What the recording is of: `deployment/web`, or its selector or pods."""
     choice = choice_of(recording)
-    return str(choice) if choice.target or choice.pods else choice.label_selector
+    return printable(str(choice) if choice.target or choice.pods else choice.label_selector)
 
 
 def traffic_text(recording: Mapping[str, Any]) -> str:

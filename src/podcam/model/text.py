@@ -7,3 +7,8 @@ def printable(text: str) -> str:
         character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
         for character in text
     )
+
+
+def printable_lines(text: str) -> str:
+    """The same of text that may have several lines."""
+    return "\n".join(map(printable, text.split("\n")))

@@ -40,6 +40,7 @@ def raising(error: BaseException) -> Callable[[Namespace], int]:
         (lambda _: 7, 7, ""),
         (raising(CaptureFileError("a.pcap is empty")), 1, "podcam: a.pcap is empty\n"),
         (raising(UsageError("--ring is too small")), 2, "podcam: --ring is too small\n"),
+        (raising(CaptureFileError("\x1b[2Ja is no\nfile")), 1, "podcam: \\x1b[2Ja is no\nfile\n"),
         (raising(KeyboardInterrupt()), 130, ""),
     ],
 )
@@ -98,6 +99,8 @@ def test_help_imports_no_verb() -> None:
         "podcam.cli",
         "podcam.cli.program",
         "podcam.errors",
+        "podcam.model",
+        "podcam.model.text",
     }
     assert not modules & {"numpy", "numba", "rich", "asyncio"}
 

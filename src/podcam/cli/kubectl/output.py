@@ -9,27 +9,25 @@ from typing import Any
 
 import yaml
 
+from podcam.model.text import printable, printable_lines
+
 _GAP = 3
 _UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 
 
 def say(text: str) -> None:
     """Tell the person, not the program that reads standard output."""
-    print(text, file=sys.stderr, flush=True)
+    print(printable_lines(text), file=sys.stderr, flush=True)
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Columns as wide as they need to be; a terminal's width cuts the last one."""
-    lines = [list(header), *(["".join(map(_printable, cell)) or "-" for cell in row] for row in rows)]
+    lines = [list(header), *([printable(cell) or "-" for cell in row] for row in rows)]
     widths = [max(len(line[column]) for line in lines) + _GAP for column in range(len(header) - 1)]
     most = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for line in lines:
         cells = [cell.ljust(width) for cell, width in zip(line, [*widths, 0], strict=True)]
         print("".join(cells).rstrip()[:most])
-
-
-def _printable(character: str) -> str:
-    return character if character.isprintable() else "?"
 
 
 def print_objects(objects: Sequence[Mapping[str, Any]], output: str, *, single: bool) -> None:

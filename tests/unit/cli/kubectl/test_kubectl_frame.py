@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 
 import pytest
 
+from podcam.cli.findings import print_findings
 from podcam.cli.kubectl import VERBS, flags, main
-from podcam.cli.kubectl.output import age, print_table, short_duration
+from podcam.cli.kubectl.output import age, print_table, say, short_duration
+from podcam.cluster import Finding
 
 
 @pytest.mark.parametrize("name", VERBS)
@@ -103,4 +105,16 @@ def test_the_age_of_a_time() -> None:
 
 def test_a_table_shows_nothing_that_could_fool_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     print_table(["A", "LONGER", "C"], [["1", "", "x\x1b[2Jy"], ["22222", "2", ""]])
-    assert capsys.readouterr().out == "A       LONGER   C\n1       -        x?[2Jy\n22222   2        -\n"
+    assert capsys.readouterr().out == "A       LONGER   C\n1       -        x\\x1b[2Jy\n22222   2        -\n"
+
+
+def test_nor_does_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    say("node-1: \x1b]0;owned\x07\nsecond \x9b2J → line")
+    assert capsys.readouterr().err == "node-1: \\x1b]0;owned\\x07\nsecond \\x9b2J → line\n"
+
+
+def test_nor_does_what_the_doctor_found(capsys: pytest.CaptureFixture[str]) -> None:
+    print_findings([Finding("agent of node-1", "it said \x1b[8m", "look\x1b[8m")])
+    assert capsys.readouterr().out == (
+        "FAIL  agent of node-1  it said \\x1b[8m\n                       look\\x1b[8m\n"
+    )
