@@ -11,7 +11,7 @@ from typing import Protocol
 
 from podcam.agent.log import Log
 from podcam.agent.matching import Refusal, Wanted
-from podcam.agent.recording_status import PointState
+from podcam.agent.recording_status import AGENT_ENDED, PointState
 from podcam.capture import Namespace, find_namespace
 from podcam.errors import PodcamError
 from podcam.kube import NotYet, Pod
@@ -218,7 +218,7 @@ class Points:
         for point in self.all.values():
             self._cancel(point)
             if point.state is PointState.RECORDING or point.adding:
-                self._set(point, PointState.WAITING, "AgentEnded", "the agent of its node was told to end")
+                self._set(point, PointState.WAITING, AGENT_ENDED, "the agent of its node was told to end")
         self._latest = {}
         self._wanted = dict
 

@@ -20,6 +20,9 @@ _SIZES_EVERY_NS = 600 * _SECOND_NS
 _SETTLING_NS = 2 * _SECOND_NS
 """A point that waits is told of after so long: as a rule it is recorded by then."""
 
+AGENT_ENDED = "AgentEnded"
+"""The reason of points that wait for the next agent of their node."""
+
 _MOST_ENDED = 20
 _MOST_WARNINGS = 32
 _LONGEST_SENTENCE = 1024
@@ -202,8 +205,12 @@ def _news_due(fresh: Mapping[str, Any], standing: Mapping[str, Any], now_ns: int
 
 
 def _waiting(entry: Mapping[str, Any]) -> dict[str, int]:
-    """Since when pods wait, by name."""
-    points = (point for point in entry["points"] if point["state"] == PointState.WAITING)
+    """Since when pods wait, by name; those that wait for another agent are told of at once."""
+    points = (
+        point
+        for point in entry["points"]
+        if point["state"] == PointState.WAITING and point.get("reason") != AGENT_ENDED
+    )
     return {point["pod"]: parse_time(point["since"]) for point in points}
 
 
