@@ -131,7 +131,7 @@ def test_it_ends_with_a_podcam_that_is_killed(kubectl: Kubectl, how: signal.Sign
 
 
 def test_a_kubectl_that_does_not_end_is_ended(kubectl: Kubectl, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("podcam.kube.proxy._END_SECONDS", 0.05)
+    monkeypatch.setattr("podcam.kube.child._END_SECONDS", 0.05)
     with kubectl.proxy():
         os.kill(kubectl.process, signal.SIGSTOP)  # it cannot heed SIGTERM
     assert not alive(kubectl.process)
@@ -165,7 +165,7 @@ def test_what_kubectl_complains_of_is_the_error(kubectl: Kubectl) -> None:
 def test_a_kubectl_that_does_not_start_is_not_waited_for_for_ever(
     kubectl: Kubectl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("podcam.kube.proxy._START_SECONDS", 0.05)
+    monkeypatch.setattr("podcam.kube.child._START_SECONDS", 0.05)
     kubectl.path.write_text("#!/bin/sh\nexec sleep 300\n")
     with pytest.raises(UnreachableError, match="did not start within"):
         kubectl.proxy().__enter__()

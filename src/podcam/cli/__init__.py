@@ -13,6 +13,7 @@ VERBS = {
     "demo": "record, fail, clip, diagnose: the whole way in under a minute",
     "record": "record packets into a bounded ring, and keep a clip when a connection fails",
     "wrap": "run an app as a container's entrypoint, and record beside it",
+    "sidecar": "record a pod from a container of its own in it",
     "bundle": "copy a recorder that runs in any image, with Python or without, into a folder",
     "clip": "keep what just happened",
     "clips": "list, pin and unpin the clips that were kept",

@@ -40,41 +40,61 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     app.add_argument(
         "--sudo", action="store_true", help="start the recorder by `sudo -n`, with exactly these options"
     )
-    app.add_argument(
+    add_pod(parser.add_argument_group("the pod"))
+    add_recording(
+        parser,
+        "besides what `podcam record` knows, --on takes exit (of the app) and exit-failure (not with 0)",
+    )
+    parser.add_argument("--beside", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+
+
+def add_pod(group: argparse._ArgumentGroup) -> None:
+    """Declare what the recorder has to know of its pod."""
+    group.add_argument(
         "--grace",
         type=arguments.duration,
         default="30s",
         metavar="TIME",
         help="the pod's terminationGracePeriodSeconds, which the recorder obeys (default: %(default)s)",
     )
-    app.add_argument(
-        "--name",
-        default=os.environ.get("POD_NAME") or socket.gethostname(),
-        help="what the pod is called in clips (default: %(default)s)",
+    group.add_argument(
+        "--name", default=_own_name(), help="what the pod is called in clips (default: %(default)s)"
     )
+    group.add_argument(
+        "--serve",
+        type=arguments.port,
+        metavar="PORT",
+        help="hand out clips to `kubectl podcam pull --sidecar`, at this port of the pod's loopback address: "
+        "whoever may forward a port of the pod or run something in it can read its packets (default: do not)",
+    )
+
+
+def add_recording(parser: argparse.ArgumentParser, about_triggers: str | None = None) -> None:
+    """Declare what is recorded, with defaults for a pod."""
     recording.add_which(parser.add_argument_group("which packets"))
     recording.add_how_much(parser.add_argument_group("how much is kept"))
-    recording.add_trigger(
-        parser.add_argument_group(
-            "what triggers a clip",
-            "besides what `podcam record` knows, --on takes exit (of the app) and exit-failure (not with 0)",
-        )
-    )
+    recording.add_trigger(parser.add_argument_group("what triggers a clip", about_triggers))
     parser.set_defaults(**_DEFAULTS)
-    parser.add_argument("--beside", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+
+
+def _own_name() -> str:
+    """As the node agent calls pods, where the container knows: NAMESPACE/POD."""
+    pod = os.environ.get("POD_NAME") or socket.gethostname()
+    namespace = os.environ.get("POD_NAMESPACE")
+    return f"{namespace}/{pod}" if namespace else pod
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the app to its end, or, as `--beside`, record until told that it has ended."""
     if args.beside:
-        return _record(args)
+        return record(args)
     command = recording.command_after(args.command)
     if not command:
         raise UsageError("which app? Its command comes after --")
     process = FirstProcess(command, original_environment(), User.named(args.user) if args.user else None)
     recorder = BesideRecorder(
-        _record_as_root if args.sudo else (lambda: _record(args)),
+        _record_as_root if args.sudo else (lambda: record(args)),
         grace_seconds=args.grace / 1e9,
         required=args.required,
     )
@@ -101,7 +121,7 @@ def _parted(argv: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
     return argv[:at], argv[at + 1 :]
 
 
-def _record(args: argparse.Namespace) -> int:
+def record(args: argparse.Namespace) -> int:
     """The recorder's whole life; what it needs is imported beside the app, which does not wait for it."""
     from podcam.wrap.beside import BesideSettings, OnExit, record_beside  # noqa: PLC0415
 
@@ -112,8 +132,9 @@ def _record(args: argparse.Namespace) -> int:
         recorder, what = recording.recorder_settings(args), recording.recording_settings(args)
     except PodcamError as error:
         return cannot_record(error)
-    what = replace(what, traffic=replace(what.traffic, own_only=True))
-    return record_beside(BesideSettings(recorder, what, on_exit, args.name))
+    what = replace(what, traffic=replace(what.traffic, own_only=True, own_port=args.serve))
+    node = os.environ.get("NODE_NAME") or None
+    return record_beside(BesideSettings(recorder, what, on_exit, args.name, args.serve, node))
 
 
 def _record_as_root() -> int:

@@ -5,6 +5,7 @@ person wants for `kubectl podcam`.
 """
 
 from podcam.kube.api import Answer, Api, Object
+from podcam.kube.forward import KubectlForward
 from podcam.kube.kinds import (
     CLIPS,
     EVENTS,
@@ -80,6 +81,7 @@ __all__ = [
     "Deleted",
     "Grant",
     "Kind",
+    "KubectlForward",
     "KubectlProxy",
     "LabelSelector",
     "Listed",

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from podcam.capture import own_namespace
 from podcam.errors import PodcamError
@@ -26,12 +26,16 @@ from podcam.recorder import (
     Loop,
     PointSettings,
     Recorder,
+    RecorderFolder,
     RecorderSettings,
     RecordingSettings,
 )
 from podcam.wrap.capabilities import DAC_OVERRIDE, NET_RAW, confine_to
 from podcam.wrap.companion import RECORDING, cannot_record, say, tell
 from podcam.wrap.room import limit_for
+
+if TYPE_CHECKING:
+    from podcam.wrap.http import PodServer
 
 STATUS: Final = "status.json"
 """In the recorder's folder: how it is, for whoever looks into the volume."""
@@ -48,6 +52,9 @@ _CLIP_SECONDS: Final = 10.0
 _ENDING_SECONDS: Final = 1.0
 """What is left of the app's grace period for ending."""
 _MOST_WARNINGS: Final = 10
+_LINGER_SECONDS: Final = 10.0
+"""At the end, for somebody who fetches clips just now: the volume is gone with the pod."""
+_LOOK_SECONDS: Final = 0.1
 
 
 class OnExit(StrEnum):
@@ -71,6 +78,10 @@ class BesideSettings:
     on_exit: OnExit
     name: str
     """Of the point: what people call the pod."""
+    serve_port: int | None = None
+    """Where clips are handed out, at the pod's loopback address; None for nowhere."""
+    node: str | None = None
+    """On which the pod runs; None for what this machine calls itself."""
 
 
 @dataclass(slots=True)
@@ -117,14 +128,17 @@ class _Beside:
         self._last_clip: str | None = None
         self._received = b""
         self._ending = False
+        self._server: PodServer | None = None
+        self._end_seconds = 0.0
+        """On the monotonic clock: until when this process may live once it is told to end."""
 
     def run(self) -> None:
-        name = self._settings.name
-        self._recorder.define("", self._settings.recording)
-        self._recorder.add(PointSettings(name, name, "", own_namespace()))
-        why = "ended"
+        name, why = self._settings.name, "ended"
         try:
+            self._recorder.define("", self._settings.recording)
+            self._recorder.add(PointSettings(name, name, "", own_namespace(), node=self._settings.node))
             self._recorder.start()
+            self._serve()
             self._look_at_the_volume()
             self._loop.listen(0, self._hear)
             self._keep_status()
@@ -137,6 +151,7 @@ class _Beside:
         finally:
             self._recorder.stop()
             self._change(why)
+            self._linger()
 
     def _observe(self, events: Sequence[Event]) -> None:
         for event in events:
@@ -183,6 +198,7 @@ class _Beside:
                 self._status.warn("whoever started this recorder is of another version")
 
     def _app_ended(self, code: int, within_seconds: float) -> None:
+        self._end_seconds = time.monotonic() + within_seconds
         if not self._settings.on_exit.wants(code):
             self._ending = True
             return
@@ -197,6 +213,35 @@ class _Beside:
     def _give_up(self) -> None:
         tell("the clip of the app's end is ended before it is complete: the grace period is over")
         self._ending = True
+
+    # --- what it hands out ---
+
+    def _serve(self) -> None:
+        """Where the port cannot be had, record all the same, and try again with the next status."""
+        port = self._settings.serve_port
+        if port is None or self._server is not None:
+            return
+        from podcam.wrap.http import PodServer  # noqa: PLC0415 - takes memory, and is not always wanted
+
+        folder = RecorderFolder(self._settings.recorder.folder)
+        try:
+            self._server = PodServer(folder.clips, self._body, port)
+        except OSError as error:
+            text = f"clips are not handed out: port {port} of the pod cannot be had: {error.strerror}"
+            if text not in self._status.warnings:
+                tell(text)
+                self._status.warn(text)
+            return
+        self._server.start()
+
+    def _linger(self) -> None:
+        """Stay while somebody fetches clips, but no longer than the pod may."""
+        if self._server is None:
+            return
+        until = min(self._end_seconds - _ENDING_SECONDS, time.monotonic() + _LINGER_SECONDS)
+        while self._server.connections and time.monotonic() < until:
+            time.sleep(_LOOK_SECONDS)
+        self._server.close()
 
     # --- the volume ---
 
@@ -231,12 +276,20 @@ class _Beside:
     def _keep_status(self) -> None:
         self._loop.later(_STATUS_SECONDS, self._keep_status)
         self._leave_room()
+        self._serve()
         self._write_status()
 
     def _write_status(self) -> None:
         """For people and probes; where it cannot be written, the ring says why at its next block."""
+        hidden = self._status_path.with_name(f".{STATUS}")
+        with suppress(OSError):
+            hidden.write_text(json.dumps(self._body()), encoding="utf-8")
+            hidden.rename(self._status_path)
+
+    def _body(self) -> dict[str, Any]:
+        """The server's threads ask for it, too: whatever is in it gets replaced and not changed."""
         status = self._status
-        body = {
+        return {
             "schema": "podcam.status/1",
             "point": self._settings.name,
             "state": status.state,
@@ -249,7 +302,3 @@ class _Beside:
             "totals": status.totals,
             "warnings": status.warnings,
         }
-        hidden = self._status_path.with_name(f".{STATUS}")
-        with suppress(OSError):
-            hidden.write_text(json.dumps(body), encoding="utf-8")
-            hidden.rename(self._status_path)
