@@ -105,7 +105,6 @@ class KubectlChild:
         try:
             return subprocess.Popen(
                 [self._kubectl, *self._arguments],
-                stdin=subprocess.DEVNULL if self._idle else None,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,  # Ctrl-C is for us: there may be something left to tidy up

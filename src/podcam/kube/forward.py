@@ -14,8 +14,6 @@ _REASON = re.compile(
     r"an error occurred forwarding [^:]*: (?:error forwarding port .*?: )?(.*?)\"?$", re.MULTILINE
 )
 """As in client-go's portforward.go, in a line that klog writes."""
-    r"an error occurred forwarding [^:]*: (?:error forwarding port .*?: )?(.*?)\"?$", re.MULTILINE
-)
 
 
 class KubectlForward:
