@@ -16,6 +16,13 @@ def survey(
 ) -> Preview | None:
     """The pods that `choice` stands for now, and what recording them costs.
 
+    Args:
+        api: the API server.
+        namespace: of the pods.
+        choice: which of them.
+        ring_bytes: what a ring takes at most; 0 where the cost is not asked for, and so no node is.
+        host_network: whether pods that share their node's network are wanted.
+
     None where the caller may not list pods: recording them needs no such right.
     """
     try:
@@ -28,7 +35,7 @@ def survey(
         host_network=host_network,
         limits=_limits(api, namespace),
         handlers=_handlers(api, {pod.runtime_class for pod in pods if pod.runtime_class}),
-        disks=_disks(api),
+        disks=_disks(api) if ring_bytes else {},
     )
 
 

@@ -100,6 +100,22 @@ def test_recordings_as_a_table_and_what_is_wrong_beside_it(capsys: pytest.Captur
     assert err == "web: web-2 on node-2 is not recorded: its network is not there yet\n"
 
 
+def test_what_the_nodes_are_like_is_not_asked(cluster: FakeCluster) -> None:
+    cluster.kinds |= {"pods", "nodes"}
+    assert main(["status", "-n", "shop"]) == 0
+    assert not [request for request in cluster.asked if request.url.path.endswith("/nodes")]
+
+
+def test_what_somebody_wrote_steers_no_terminal(
+    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of = recording("evil")
+    of["spec"]["target"] = {"kind": "Deployment", "name": "x\x1b[2J"}
+    cluster.add(RECORDINGS, of)
+    assert main(["status", "evil", "-n", "shop"]) == 0
+    assert "evil: deployment/x\\x1b[2J, port 5432" in capsys.readouterr().out
+
+
 def test_all_namespaces_and_more_columns(cluster: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
     cluster.add(RECORDINGS, recording("db", "bank"))
     cluster.kinds.add("pods")
