@@ -57,10 +57,17 @@ def window_of(clip: Mapping[str, Any]) -> tuple[str, str]:
 def choose_recording(api: Api, namespace: str, name: str | None, pods: Sequence[str]) -> dict[str, Any]:
     """The recording that a clip is to be made of: the one named, the one of these pods, or the only one.
 
-    Raises UsageError where that does not say which one, NotFoundError where there is none of that name.
+    Raises UsageError where that does not say which one, or it has no such pod, NotFoundError where there is
+    none of that name.
     """
     if name is not None:
-        return find_recording(api, namespace, name)
+        recording = find_recording(api, namespace, name)
+        if strangers := sorted(set(pods) - _pods_of(recording)):
+            raise UsageError(
+                f"recording {name} in namespace {namespace} has no ring of {', '.join(strangers)}: "
+                f"`kubectl podcam status {name} -n {namespace}` lists its pods"
+            )
+        return recording
     found = list(list_objects(api, RECORDINGS, namespace=namespace).objects)
     if pods:
         found = [recording for recording in found if set(pods) <= _pods_of(recording)]

@@ -18,6 +18,8 @@ class Cluster:
     kubectl: Kubectl
     namespace: str
     """The one that `-n` names, else the context's."""
+    again: str = ""
+    """What a further command needs to mean the same namespace: ` -n shop`, "" where it is the context's."""
 
 
 @contextmanager
@@ -29,7 +31,7 @@ def cluster(args: argparse.Namespace) -> Iterator[Cluster]:
     namespace = namespace_of(args)
     kubectl = Kubectl(kubectl_options(args))
     with KubectlProxy(kubectl.options) as api:
-        yield Cluster(api, kubectl, namespace)
+        yield Cluster(api, kubectl, namespace, f" -n {namespace}" if args.namespace else "")
 
 
 def namespace_of(args: argparse.Namespace) -> str:

@@ -71,12 +71,20 @@ def run(args: argparse.Namespace) -> int:
         )
         code = 0
         if args.wait:
-            clip, code = _wait(at, clip, args.timeout / 1e9)
+            try:
+                clip, code = _wait(at, clip, args.timeout / 1e9)
+            except KeyboardInterrupt:
+                say(f"clip {clip['metadata']['name']} is kept without this command; {_how_to_see(at, clip)}")
+                raise
     if args.output:
         print_objects([clip], args.output, single=True)
     else:
         print(clip["metadata"]["name"])
     return code
+
+
+def _how_to_see(at: Cluster, clip: dict[str, Any]) -> str:
+    return f"`kubectl podcam clips {clip['metadata']['name']}{at.again}` shows it"
 
 
 def _wait(at: Cluster, clip: dict[str, Any], timeout_seconds: float) -> tuple[dict[str, Any], int]:
@@ -92,7 +100,7 @@ def _wait(at: Cluster, clip: dict[str, Any], timeout_seconds: float) -> tuple[di
             told = parts
         if clip.get("status", {}).get("state") in DONE:
             return clip, _tell(clip)
-    say(f"clip {name} is not complete after {timeout_seconds:.0f} s; it goes on: kubectl podcam clips {name}")
+    say(f"clip {name} is not complete after {timeout_seconds:.0f} s, and goes on; {_how_to_see(at, clip)}")
     _tell(clip)
     return clip, 1
 
@@ -100,12 +108,17 @@ def _wait(at: Cluster, clip: dict[str, Any], timeout_seconds: float) -> tuple[di
 def _tell(clip: dict[str, Any]) -> int:
     """What each node has, and whether something is missing."""
     code = 0
-    for part in parts_of(clip):
+    parts = parts_of(clip)
+    for part in parts:
         packets = "" if part.packets is None else f", {part.packets:,} packets"
         why = f": {part.message}" if part.message else ""
         say(f"  {part.node}: {part.state.lower()}{packets}, {format_size(part.bytes)}{why}")
         code |= part.state == "Failed"
-    for node in clip.get("status", {}).get("missing", []):
+    missing = clip.get("status", {}).get("missing", [])
+    for node in missing:
         say(f"  {node}: missing; is its agent well? `kubectl podcam doctor` tells")
+        code = 1
+    if not missing and all(part.state == "Nothing" for part in parts):
+        say("the clip is empty: nothing was recorded in that time")
         code = 1
     return code

@@ -1,7 +1,7 @@
 """`kubectl podcam clip`: of which recording, of which nodes, and until it is complete."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -86,6 +86,37 @@ def test_of_one_pod(cluster: FakeCluster, capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().out == "clip.podcam.dev/db-20261123-060000\n"
     spec = cluster.objects[path_of(CLIPS, "shop", "db-20261123-060000")]["spec"]
     assert (spec["pods"], spec["nodes"]) == (["db-2"], ["node-2"])
+
+
+def test_a_pod_that_the_recording_does_not_have(
+    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["clip", "web", "--pod", "web-1", "--pod", "nope", "-n", "shop"]) == 2
+    assert "recording web in namespace shop has no ring of nope" in capsys.readouterr().err
+    assert path_of(CLIPS, "shop", NAME) not in cluster.objects
+
+
+def test_an_empty_clip_is_a_failure_that_is_told(
+    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = {"node-1": {"state": "Nothing", "message": "no ring reaches into the window"}}
+    cluster.tells(CLIPS, clip("Complete", "1/1", parts=parts))
+    assert main(["clip", "web", "-n", "shop"]) == 1
+    out, err = capsys.readouterr()
+    assert out == f"{NAME}\n"
+    assert err.splitlines()[-1] == "the clip is empty: nothing was recorded in that time"
+
+
+def test_ctrl_c_ends_the_waiting_and_not_the_clip(
+    cluster: FakeCluster, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(verb, "states", interrupted)
+    assert main(["clip", "web", "-n", "shop"]) == 130
+    assert f"`kubectl podcam clips {NAME} -n shop` shows it" in capsys.readouterr().err
+    assert path_of(CLIPS, "shop", NAME) in cluster.objects
 
 
 def test_two_in_one_second_have_two_names(capsys: pytest.CaptureFixture[str]) -> None:
