@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from podcam.errors import KubernetesError, NotFoundError, UsageError
+from podcam.errors import ForbiddenError, KubernetesError, NotFoundError, UsageError
 from podcam.kube import PODS, Api, Kind, LabelSelector, path_of
 
 
@@ -14,8 +14,6 @@ class _Workload:
 
     kind: Kind
     names: tuple[str, ...]
-    selector: tuple[str, ...] = ("spec", "selector")
-    """Where its selector stands."""
 
 
 def _workload(group: str, version: str, kind: str, *short: str) -> _Workload:
@@ -131,20 +129,13 @@ def find_choice(api: Api, namespace: str, targets: Sequence[Target]) -> Choice:
     """
     if targets[0].kind == "Pod":
         for target in targets:
-            try:
-                api.get(path_of(PODS, namespace, target.name))
-            except NotFoundError as error:
-                raise NotFoundError(
-                    f"{error} in namespace {namespace}; a workload is named as in deploy/{target.name}",
-                    status=error.status,
-                    reason=error.reason,
-                ) from None
+            _get(api, PODS, namespace, target, f"; a workload is named as in deploy/{target.name}")
         return Choice(
             pods=tuple(target.name for target in targets), target=targets[0] if len(targets) == 1 else None
         )
     target = targets[0]
     workload = next(each for each in _WORKLOADS if each.kind.kind == target.kind)
-    found: Any = api.get(path_of(workload.kind, namespace, target.name))
+    found = _get(api, workload.kind, namespace, target)
     selector = found.get("spec", {}).get("selector")
     if not selector:
         raise KubernetesError(
@@ -153,6 +144,17 @@ def find_choice(api: Api, namespace: str, targets: Sequence[Target]) -> Choice:
     if target.kind in _PLAIN_SELECTORS:
         selector = {"matchLabels": selector}
     return Choice(selector=selector, target=target)
+
+
+def _get(api: Api, kind: Kind, namespace: str, target: Target, hint: str = "") -> dict[str, Any]:
+    try:
+        return api.get(path_of(kind, namespace, target.name))
+    except NotFoundError as error:
+        sentence = f"{error} in namespace {namespace}{hint}"
+        raise NotFoundError(sentence, status=error.status, reason=error.reason) from None
+    except ForbiddenError as error:
+        sentence = f"{error}; to choose pods by -l SELECTOR takes no such right"
+        raise ForbiddenError(sentence, status=error.status, reason=error.reason) from None
 
 
 def selected(text: str) -> Choice:

@@ -52,6 +52,7 @@ Pods that start later are recorded too, without a restart of any. `kubectl podca
 `kubectl podcam clips` what was kept, `kubectl podcam stop NAME` ends it.
 """
 
+_UNCHANGED = "unchanged"
 _POINTS_SHOWN = 8
 """Pods named one by one; the rest is counted."""
 
@@ -216,16 +217,16 @@ def run(args: argparse.Namespace) -> int:
         if args.dry_run == "client":
             _show(wanted, args, "created (dry run)")
             return 0
-        if args.dry_run == "server":
-            _show(
-                at.api.create(path_of(RECORDINGS, at.namespace), wanted, dry_run=True),
-                args,
-                "created (server dry run)",
-            )
+        dry_run = args.dry_run == "server"
+        made, how = _put(at, wanted, replace=args.replace, dry_run=dry_run)
+        _show(made, args, how + " (server dry run)" * dry_run)
+        if dry_run or not args.wait:
             return 0
-        made, how = _put(at, wanted, replace=args.replace)
-        _show(made, args, how)
-        return _wait(at, made, seen, args.timeout / 1e9) if args.wait else 0
+        try:
+            return _wait(at, made, seen, args.timeout / 1e9, new=how != _UNCHANGED)
+        except KeyboardInterrupt:
+            say(f"it goes on without this command; {_how_it_ends(at, made)}")
+            raise
 
 
 def _wish(args: argparse.Namespace) -> Wish:
@@ -308,11 +309,15 @@ def _tell_pods(choice: Choice, seen: Preview, wish: Wish) -> None:
         say(f"  {refusal.pod} on {refusal.node or 'no node yet'} cannot be recorded: {refusal.why}")
 
 
-def _put(at: Cluster, wanted: dict[str, Any], *, replace: bool) -> tuple[dict[str, Any], str]:
+def _how_it_ends(at: Cluster, made: dict[str, Any]) -> str:
+    return f"`kubectl podcam stop {made['metadata']['name']}{at.again}` ends it"
+
+
+def _put(at: Cluster, wanted: dict[str, Any], *, replace: bool, dry_run: bool) -> tuple[dict[str, Any], str]:
     """Create it; where one of that name is there, it has to be the same, or replaced."""
     kind = path_of(RECORDINGS, at.namespace)
     try:
-        return at.api.create(kind, wanted, manager=MANAGER), "created"
+        return at.api.create(kind, wanted, manager=MANAGER, dry_run=dry_run), "created"
     except ConflictError:
         pass
     name = wanted["metadata"]["name"]
@@ -322,19 +327,22 @@ def _put(at: Cluster, wanted: dict[str, Any], *, replace: bool) -> tuple[dict[st
     )
     changes = list(differences(there["spec"], with_defaults["spec"]))
     if not changes:
-        return there, "unchanged"
+        return there, _UNCHANGED
     if not replace:
         raise KubernetesError(
             f"there is a recording {name} in namespace {at.namespace} that is not the same:\n"
             + "".join(f"  {change}\n" for change in changes)
-            + f"change it with --replace (its rings go on), end it with `kubectl podcam stop {name} -n "
-            f"{at.namespace}`, or give this one another --name"
+            + "change it with --replace (its rings go on), end it with "
+            f"`kubectl podcam stop {name}{at.again}`, or give this one another --name"
         )
     patch = {"spec": replacement(there["spec"], with_defaults["spec"])}
-    return at.api.merge_patch(path_of(RECORDINGS, at.namespace, name), patch, manager=MANAGER), "replaced"
+    place = path_of(RECORDINGS, at.namespace, name)
+    return at.api.merge_patch(place, patch, manager=MANAGER, dry_run=dry_run), "replaced"
 
 
-def _wait(at: Cluster, made: dict[str, Any], seen: Preview | None, timeout_seconds: float) -> int:
+def _wait(
+    at: Cluster, made: dict[str, Any], seen: Preview | None, timeout_seconds: float, *, new: bool
+) -> int:
     """Until every pod that was there is recorded, or known not to be."""
     expected = seen.pods if seen is not None else frozenset()
     if not expected:
@@ -358,10 +366,8 @@ def _wait(at: Cluster, made: dict[str, Any], seen: Preview | None, timeout_secon
             break
     missed = [pod for pod in sorted(expected) if pod not in points or points[pod].state != "Recording"]
     if not missed:
-        say(
-            f"recording, {time.monotonic() - began:.1f} s after it was asked for; "
-            f"`kubectl podcam stop {name}` ends it"
-        )
+        since = f", {time.monotonic() - began:.1f} s after it was asked for" if new else " already"
+        say(f"recording{since}; {_how_it_ends(at, made)}")
         return 0
     nodes = {pod: share.node for share in (seen.shares if seen else ()) for pod in share.pods}
     agents = agents_or_none(at.api)

@@ -1,12 +1,13 @@
 """`kubectl podcam record`: what it tells, what it creates, and how long it waits."""
 
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import yaml
 
 from fake_cluster import FakeCluster
 from podcam.cli.kubectl import main
+from podcam.cli.kubectl import record as verb
 from podcam.kube import NAMESPACES, NODES, PODS, RECORDINGS, Kind, path_of
 
 DEPLOYMENTS = Kind("apps", "v1", "deployments", "Deployment")
@@ -165,6 +166,31 @@ def test_a_server_dry_run_creates_nothing(cluster: FakeCluster, capsys: pytest.C
     assert WEB not in cluster.objects
 
 
+def test_a_server_dry_run_says_what_the_command_would(
+    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster.defaults = defaulted
+    command = ["record", "deploy/web", "-n", "shop"]
+    assert main([*command, "--no-wait"]) == 0
+    assert main([*command, "--dry-run=server"]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == ["recording.podcam.dev/web unchanged (server dry run)"]
+    assert main([*command, "--dry-run=server", "--payload", "0"]) == 1
+    assert "payload: (not set) → 0" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_the_waiting_and_not_the_recording(
+    cluster: FakeCluster, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(verb, "states", interrupted)
+    assert main(["record", "deploy/web", "-n", "shop"]) == 130
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == "it goes on without this command; `kubectl podcam stop web -n shop` ends it"
+    assert WEB in cluster.objects
+
+
 def defaulted(body: dict[str, Any]) -> dict[str, Any]:
     return {**body, "spec": {"scope": "recording", "retention": "1h", **body["spec"]}}
 
@@ -175,6 +201,26 @@ def test_the_same_again_changes_nothing(cluster: FakeCluster, capsys: pytest.Cap
     assert main(command) == 0
     assert main(command) == 0
     assert capsys.readouterr().out == "recording.podcam.dev/web created\nrecording.podcam.dev/web unchanged\n"
+
+
+def test_what_is_recorded_already_was_not_asked_for_just_now(
+    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["record", "deploy/web", "-n", "shop", "--no-wait"]) == 0
+    cluster.tells(RECORDINGS, reported(("node-1", "web-1", "Recording"), ("node-2", "web-2", "Recording")))
+    assert main(["record", "deploy/web", "-n", "shop"]) == 0
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == "recording already; `kubectl podcam stop web -n shop` ends it"
+
+
+def test_what_cannot_be_looked_up_says_where(
+    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["record", "deploy/nope", "-n", "shop"]) == 1
+    assert 'deployments "nope" not found in namespace shop' in capsys.readouterr().err
+    cluster.forbidden.add(path_of(DEPLOYMENTS, "shop", "web"))
+    assert main(["record", "deploy/web", "-n", "shop"]) == 1
+    assert "choose pods by -l SELECTOR" in capsys.readouterr().err
 
 
 def test_another_of_that_name_is_replaced_only_when_told(
