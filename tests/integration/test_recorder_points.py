@@ -145,6 +145,42 @@ def test_what_cannot_be_added_is_told(own: OwnRecorder, pods: list[Namespace]) -
     own.recorder.end("nobody", "why not")
 
 
+def test_a_point_that_is_given_up_leaves_nothing_behind(own: OwnRecorder, pods: list[Namespace]) -> None:
+    own.recorder.define("web", settings(on=(FailureClass.REFUSED,)))
+    own.recorder.add(PointSettings("web/b", "ns/b", "web", pods[1]), limit_bytes=1)
+    assert "small" in own.until_event("stopped", id="web/b")["why"]
+    assert not own.folder.ring("web/b").exists()
+    own.recorder.add(PointSettings("web/b", "ns/b", "web", pods[1]), limit_bytes=1)
+    own.recorder.end("web/b", "before the writer has refused it")
+    own.until_event("stopped", 2, id="web/b")
+    own.end(own.add(pods[0]))
+    refused(pods[2])
+    third = own.add(pods[2])
+    refused(pods[2])
+    own.until_event("failure", id=third)  # the detector was told of all that
+    assert own.recorder.restarts == {"writer": 0, "detector": 0}
+
+
+def test_a_ring_that_cannot_go_on_is_in_clips_and_its_gap_goes_on(
+    own: OwnRecorder, pods: list[Namespace]
+) -> None:
+    own.recorder.define("web", settings())
+    point = own.add(pods[0])
+    send(pods[0], b"before")
+    recorded(own, point, b"before")
+    ended_ns = time.time_ns()
+    own.end(point)
+    for times in (2, 3):
+        own.recorder.add(PointSettings(point, "ns/a", "web", pods[0]), limit_bytes=1)
+        own.until_event("stopped", times, id=point)
+    (part,) = own.keep("meanwhile").parts
+    assert (texts_in(own.folder.clips / "meanwhile" / part.folder), part.gaps) == ({b"before"}, ())
+    own.add(pods[0])
+    (part,) = own.keep("clip").parts
+    (gap,) = part.gaps
+    assert ended_ns <= gap.since_ns < ended_ns + SECOND
+
+
 def test_a_ring_that_cannot_be_written_costs_its_point_alone(own: OwnRecorder, pods: list[Namespace]) -> None:
     own.recorder.define("web", settings())
     first = own.add(pods[0])
@@ -271,6 +307,25 @@ def test_a_recording_that_changes_records_its_points_anew(own: OwnRecorder, pods
     assert texts_of(own, point) == {b"one", b"three"}
     (part,) = own.keep("clip").parts
     assert [gap.reason for gap in part.gaps] == ["the recording was changed"]
+
+
+def test_a_recording_that_changes_again_and_again_keeps_its_gaps(
+    own: OwnRecorder, pods: list[Namespace]
+) -> None:
+    """Also before the writer has opened the ring for the first time."""
+    own.recorder.define("web", settings(payload=1))
+    point = f"web/{pods[0].name}"
+    own.recorder.add(PointSettings(point, "ns/a", "web", pods[0]))
+    for payload in (2, 3):
+        own.recorder.define("web", settings(payload=payload))
+    own.until_event("stopped", 2, id=point)
+    own.until_event("status", id=point)
+    told = [e["event"] for e in own.events if e["id"] == point and e["event"] in {"started", "stopped"}]
+    assert told == ["stopped", "stopped", "started"]
+    send(pods[0], b"text")
+    recorded(own, point, b"tex")
+    (part,) = own.keep("clip").parts
+    assert [gap.reason for gap in part.gaps] == 2 * ["the recording was changed"]
 
 
 def test_a_recording_that_ends_leaves_its_rings(own: OwnRecorder, pods: list[Namespace]) -> None:
@@ -471,7 +526,9 @@ def test_a_ring_shrinks_at_once_and_grows_again(own: OwnRecorder, pods: list[Nam
     ring = own.folder.ring(point)
 
     def size() -> int:
-        return sum(path.stat().st_size for path in segments_in(ring))
+        with contextlib.suppress(FileNotFoundError):  # one has just left
+            return sum(path.stat().st_size for path in segments_in(ring))
+        return size()
 
     def fill() -> None:
         with lab.udp_socket(pods[0], port=PORT), lab.udp_socket(pods[0]) as sender:

@@ -253,8 +253,9 @@ class Clips:
     # --- what the helpers say ---
 
     def counted(self, point: str, servers: tuple[ServerCounts, ...]) -> None:
-        """What became of the connections to each server at a point."""
-        self._servers[point] = servers
+        """What became of the connections to each server at a point, which is for the clips that are open."""
+        if self._growing:
+            self._servers[point] = servers
 
     def all_counted(self) -> None:
         """Every point's counts have come, or none will: complete the clips that waited for them."""

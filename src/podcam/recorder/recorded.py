@@ -3,10 +3,10 @@
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from podcam.capture import Geometry
-from podcam.errors import PodcamError
+from podcam.errors import PodcamError, SegmentError
 from podcam.model.point import Gap
 from podcam.recorder.channel import Message
 from podcam.recorder.folder import RecorderFolder
@@ -16,7 +16,7 @@ from podcam.recorder.rings import Owner, RestingRing, resting_ring, resting_ring
 from podcam.recorder.tally import Tally
 
 _NOT_RUNNING = "the recorder was not running"
-_NOT_RECORDED = "the point was not recorded"
+NOT_RECORDED = "the point was not recorded"
 
 
 @dataclass(slots=True)
@@ -27,15 +27,30 @@ class RecordedPoint:
     tally: Tally = field(default_factory=Tally)
     told: bool = False
     """Whether people know that it is recorded."""
+    gap: Gap | None = None
+    """Since its ring on disk was last written."""
+    ended: bool = False
     ended_ns: int = 0
     """When no further packet was let into its ring."""
     why: str = ""
     """It ended."""
+    gap_reason: str = ""
+    """Why it is not recorded after that, should its ring go on some day."""
 
     @property
     def id(self) -> str:
         """Of the point."""
         return self.watched.id
+
+
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    """A ring to which nobody writes."""
+
+    ring: RestingRing
+    since_ns: int | None = None
+    """Since when; None where the recorder before left it."""
+    reason: str = _NOT_RUNNING
 
 
 class RecordedPoints:
@@ -48,9 +63,7 @@ class RecordedPoints:
         """Those that have ended, and whose last blocks the writer has not yet written."""
         self.memory = memory
         self._folder = folder
-        self._resting: dict[str, RestingRing] = {}
-        self._ended: dict[str, tuple[int, str]] = {}
-        """By id: when points of this run ended, and why."""
+        self._resting: dict[str, _Rest] = {}
 
     # --- for clips ---
 
@@ -67,8 +80,8 @@ class RecordedPoints:
         point = self.find(point_id)
         if point is not None:
             return point.watched.gaps
-        ring = self._resting.get(point_id)
-        return ring.owner.gaps if ring else ()
+        rest = self._resting.get(point_id)
+        return rest.ring.owner.gaps if rest else ()
 
     def live(self, recording: str) -> list[str]:
         """The points of a recording that the writer has, or is about to have."""
@@ -77,9 +90,8 @@ class RecordedPoints:
 
     def resting(self, recording: str) -> list[RestingRing]:
         """The rings of a recording's points that have ended, as far as nobody has removed them."""
-        for point_id in [i for i, ring in self._resting.items() if not ring.path.is_dir()]:
-            del self._resting[point_id]
-        return [ring for ring in self._resting.values() if ring.owner.recording == recording]
+        self._forget_removed()
+        return [rest.ring for rest in self._resting.values() if rest.ring.owner.recording == recording]
 
     # --- coming and going ---
 
@@ -89,76 +101,92 @@ class RecordedPoints:
         Raises:
             RightsError, SegmentError: they may not be read.
         """
-        self._resting = resting_rings(self._folder)
+        self._resting = {point_id: _Rest(ring) for point_id, ring in resting_rings(self._folder).items()}
 
     def find(self, point_id: str) -> RecordedPoint | None:
         """The point, if it is recorded or leaving."""
-        return self.by_id.get(point_id) or next((p for p in self.leaving if p.id == point_id), None)
+        return self.by_id.get(point_id) or self._first_leaving(point_id)
+
+    def meant_by_writer(self, point_id: str) -> RecordedPoint | None:
+        """The point of which the writer tells: of several with one id the first that it has not closed."""
+        return self._first_leaving(point_id) or self.by_id.get(point_id)
 
     def recording_of(self, point_id: str) -> str | None:
         """To which recording a point belongs, or belonged; None where nothing is left of it."""
         point = self.find(point_id)
         if point is not None:
             return point.watched.recording
-        ring = self._resting.get(point_id)
-        return ring.owner.recording if ring else None
+        rest = self._resting.get(point_id)
+        return rest.ring.owner.recording if rest else None
 
     def name_of(self, point_id: str) -> str:
         """What people call a point."""
         point = self.find(point_id)
         if point is not None:
             return point.watched.name
-        ring = self._resting.get(point_id)
-        return ring.owner.name if ring else point_id
+        rest = self._resting.get(point_id)
+        return rest.ring.owner.name if rest else point_id
 
     def of(self, recording: str) -> list[RecordedPoint]:
         """The points that are recorded for a recording."""
         return [point for point in self.by_id.values() if point.watched.recording == recording]
 
-    def begin(self, point: WatchedPoint, last_alive_ns: int | None) -> Message | None:
-        """Note whose the point's ring is; returns the gap since it was last written, for its segments.
+    def begin(self, point: RecordedPoint, last_alive_ns: int | None) -> None:
+        """Note whose the point's ring is, and the gap since it was last written, if it goes on.
 
         `last_alive_ns` is when the recorder before was last known to run.
         """
-        path = self._folder.ring(point.id)
-        ended_ns, reason = self._ended.pop(point.id, (0, ""))
-        before = self._resting.pop(point.id, None)
+        watched = point.watched
+        leaving = [before for before in self.leaving if before.id == point.id]
+        rest = self._resting.pop(point.id, None)
         gap = None
-        if before is not None:
-            point.gaps = before.owner.gaps
-        if ended_ns:
-            gap = Gap(ended_ns, point.opened_ns, reason)
-        elif before is not None and before.path.is_dir():
-            gap = Gap(_recorded_until_ns(before, point, last_alive_ns), point.opened_ns, _NOT_RUNNING)
+        if leaving:
+            watched.gaps = leaving[-1].watched.gaps
+            gap = Gap(leaving[-1].ended_ns, watched.opened_ns, leaving[-1].gap_reason)
+        elif rest is not None and rest.ring.path.is_dir():
+            watched.gaps = rest.ring.owner.gaps
+            since_ns = rest.since_ns or _recorded_until_ns(rest.ring, watched, last_alive_ns)
+            gap = Gap(since_ns, watched.opened_ns, rest.reason)
         if gap is not None and gap.since_ns < gap.until_ns:
-            point.gaps = with_gap(point.gaps, gap)
-        owner = Owner(point.id, point.name, point.recording, point.source()["node"], point.gaps)
+            point.gap = gap
+            watched.gaps = with_gap(watched.gaps, gap)
+        owner = Owner(point.id, watched.name, watched.recording, watched.source()["node"], watched.gaps)
         with suppress(OSError):  # the writer cannot write there either, and says so
-            write_owner(path, owner)
-        if gap is None or gap.since_ns >= gap.until_ns:
-            return None
-        return {"reason": gap.reason, "since_ns": gap.since_ns, "until_ns": gap.until_ns}
+            write_owner(self._folder.ring(point.id), owner)
 
-    def end(self, point_id: str, why: str, reason: str = _NOT_RECORDED) -> RecordedPoint:
+    def end(self, point_id: str, why: str, reason: str = NOT_RECORDED) -> RecordedPoint:
         """Let no further packet into the point's ring; `reason` is for the gap, if it is recorded again."""
         point = self.by_id.pop(point_id)
-        point.why = why
         with suppress(PodcamError):
             point.watched.silence()
-        point.ended_ns = time.time_ns()
-        self._ended[point_id] = (point.ended_ns, reason)
+        point.ended, point.ended_ns, point.why, point.gap_reason = True, time.time_ns(), why, reason
         self.leaving.append(point)
         return point
 
     def left(self, point_id: str) -> tuple[RecordedPoint, RestingRing | None]:
         """The writer has closed the ring of a point that was leaving, the first of that id."""
-        point = next(p for p in self.leaving if p.id == point_id)
-        self.leaving.remove(point)
-        if point_id in self.by_id or any(p.id == point_id for p in self.leaving):
-            return point, None
-        ring = resting_ring(self._folder.ring(point_id))
+        point = self._take_first(point_id)
+        ring = self._ring_at_rest(point_id)
         if ring is not None:
-            self._resting[point_id] = ring
+            self._resting[point_id] = _Rest(ring, point.ended_ns, point.gap_reason)
+        self._forget_removed()
+        return point, ring
+
+    def refused(self, point_id: str) -> tuple[RecordedPoint, RestingRing | None]:
+        """The writer cannot open the ring of a point; what is there from before rests as it did."""
+        point = self._take_first(point_id)
+        ring, path = self._ring_at_rest(point_id), self._folder.ring(point_id)
+        if ring is not None and point.gap is not None and not point.told:  # the gap goes on
+            gaps = tuple(gap for gap in ring.owner.gaps if gap != point.gap)
+            ring = replace(ring, owner=replace(ring.owner, gaps=gaps))
+            with suppress(OSError):
+                write_owner(path, ring.owner)
+            self._resting[point_id] = _Rest(ring, point.gap.since_ns, point.gap.reason)
+        elif ring is not None:
+            self._resting[point_id] = _Rest(ring, ring.last_ns, NOT_RECORDED)
+        elif path.is_dir() and not self.find(point_id):
+            with suppress(SegmentError):
+                self._folder.remove_ring(point_id)
         return point, ring
 
     # --- the kernel's memory ---
@@ -182,6 +210,29 @@ class RecordedPoints:
             return None
         largest, shape = found
         return next(point for point in points if point.shape == largest), shape
+
+    def _first_leaving(self, point_id: str) -> RecordedPoint | None:
+        return next((point for point in self.leaving if point.id == point_id), None)
+
+    def _take_first(self, point_id: str) -> RecordedPoint:
+        point = self._first_leaving(point_id)
+        if point is None:
+            return self.by_id.pop(point_id)
+        self.leaving.remove(point)
+        return point
+
+    def _ring_at_rest(self, point_id: str) -> RestingRing | None:
+        """A point's ring on disk, unless somebody writes to it or it cannot be read."""
+        if self.find(point_id) is not None:
+            return None
+        with suppress(PodcamError):
+            return resting_ring(self._folder.ring(point_id))
+        return None
+
+    def _forget_removed(self) -> None:
+        """Know no more of rings that somebody removed."""
+        for point_id in [i for i, rest in self._resting.items() if not rest.ring.path.is_dir()]:
+            del self._resting[point_id]
 
     def _any(self, point_id: str) -> RecordedPoint:
         point = self.find(point_id)

@@ -9,6 +9,7 @@ import functools
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from podcam.capture import Geometry, geometry
@@ -24,7 +25,7 @@ from podcam.recorder.loop import Loop, Timer
 from podcam.recorder.memory import KernelMemory
 from podcam.recorder.points import WatchedPoint
 from podcam.recorder.processes import DetectorProcess, WriterProcess
-from podcam.recorder.recorded import RecordedPoint, RecordedPoints, oldest_ns
+from podcam.recorder.recorded import NOT_RECORDED, RecordedPoint, RecordedPoints, oldest_ns
 from podcam.recorder.recordings import Recordings
 from podcam.recorder.requests import Answer, Requests
 from podcam.recorder.resting import complete_left_open
@@ -273,7 +274,8 @@ class Recorder:
     # --- beginning and ending a point ---
 
     def _begin(self, point: RecordedPoint) -> None:
-        gap = self._points.begin(point.watched, self._folder.last_alive_ns)
+        self._points.begin(point, self._folder.last_alive_ns)
+        gap = None if point.gap is None else asdict(point.gap)
         self._writer.record(point.watched, self._folder.ring(point.id), gap)
         self._detector.watch(point.watched)
 
@@ -285,17 +287,21 @@ class Recorder:
             self._detector.start(self._lock)
         self._detector.define(name, recording.settings, recording.following.names)
 
-    def _end(self, point_id: str, why: str, reason: str = "the point was not recorded") -> None:
+    def _end(self, point_id: str, why: str, reason: str = NOT_RECORDED) -> None:
         point = self._points.end(point_id, why, reason)
-        self._loop.unlisten(point.watched.links)
-        if self._budget is not None:
-            self._budget.cut.discard(point_id)
-        self._recordings.end(point.watched.settings)
+        self._heed_no_more(point)
         if self._lock is None:
             self._points.leaving.remove(point)
             point.watched.close()
             return
         self._writer.remove(point_id)
+
+    def _heed_no_more(self, point: RecordedPoint) -> None:
+        """Nothing that happens at a point is of interest any more, but for what the writer has of it."""
+        self._loop.unlisten(point.watched.links)
+        if self._budget is not None:
+            self._budget.cut.discard(point.id)
+        self._recordings.end(point.watched.settings)
         self._detector.unwatch(point.watched)
 
     def _left(self, message: Message) -> None:
@@ -308,16 +314,11 @@ class Recorder:
 
     def _refused(self, message: Message) -> None:
         """The writer cannot open the ring of a point, which is given up."""
-        point = self._points.find(message["point"])
-        if point is None:
-            return
-        if self._loop.listens(point.watched.links):
-            self._loop.unlisten(point.watched.links)
-        if self._points.by_id.get(point.id) is point:
-            del self._points.by_id[point.id]
-        else:
-            self._points.leaving.remove(point)
-        self._detector.unwatch(point.watched)
+        point, ring = self._points.refused(message["point"])
+        if not point.ended:
+            self._heed_no_more(point)
+        if ring is not None:
+            self._clips.rested(ring)
         point.watched.close()
         self._tell_stopped(point, message["why"], exit_code=message["code"])
 
@@ -401,8 +402,8 @@ class Recorder:
                 raise ValueError(f"a message that the supervisor does not know: {unknown}")
 
     def _added(self, point_id: str) -> None:
-        point = self._points.by_id.get(point_id)
-        if point is None:
+        point = self._points.meant_by_writer(point_id)
+        if point is None or point.ended:
             return
         point.tally.recording = True
         if not point.told:
@@ -548,7 +549,7 @@ class Recorder:
         self._writer.replace(point, successor, shape)
 
     def _replaced(self, point_id: str) -> None:
-        point = self._points.find(point_id)
+        point = self._points.meant_by_writer(point_id)
         if point is not None:
             point.watched.resized()
         self._relieve_soon()
