@@ -11,9 +11,11 @@ import numpy as np
 from podcam.columns import CaptureColumns, open_captures
 from podcam.diagnose.endtoend import join
 from podcam.diagnose.gaps import Span, with_gaps
+from podcam.diagnose.halves import Halves, handshake_ns, verdict_alone, verdict_half_unread
 from podcam.diagnose.judge import judge
 from podcam.diagnose.neighbours import Neighbours
 from podcam.diagnose.places import with_other_points
+from podcam.diagnose.proxies import with_legs
 from podcam.diagnose.screening import Finding, screen, verdict_unread
 from podcam.model.connection import Conversation, TcpCounts
 from podcam.model.diagnosis import CaptureSummary, DiagnosedConnection, Diagnosis, Verdict
@@ -29,11 +31,14 @@ class Case:
 
     def __init__(self, captures: Sequence[CaptureColumns]) -> None:
         self._captures = captures
+        self._halves = [Halves(capture) for capture in captures]
         joined = join(captures)
-        connections = with_other_points(
-            captures,
-            [row for capture in captures for row in _diagnosed(capture, judged(capture), joined)],
-        )
+        rows = [
+            row
+            for capture, halves in zip(captures, self._halves, strict=True)
+            for row in _diagnosed(capture, halves, judged(capture, halves), joined)
+        ]
+        connections = with_legs(captures, self._halves, with_other_points(captures, rows), self.conversation)
         self.diagnosis = Diagnosis(
             captures=tuple(_summary(capture) for capture in captures),
             connections=connections,
@@ -46,10 +51,10 @@ class Case:
         Raises:
             KeyError: no connection has this id.
         """
-        for capture in self._captures:
+        for capture, halves in zip(self._captures, self._halves, strict=True):
             row = connection_id - capture.first_id
             if 0 <= row < len(capture.connections):
-                return capture.conversation(row)
+                return halves.conversation(row)
         raise KeyError(connection_id)
 
 
@@ -64,13 +69,23 @@ def diagnose(paths: Sequence[str | Path], *, progress: Callable[[float], None] |
     return Case(open_captures(paths, progress=progress))
 
 
-def judged(capture: CaptureColumns) -> list[Verdict]:
-    """The verdict of each connection of a capture, by row."""
+def judged(capture: CaptureColumns, halves: Halves) -> list[Verdict]:
+    """The verdict of each connection of a capture, by row; of a half that is told of elsewhere, too."""
     screened = screen(capture)
     neighbours = Neighbours(capture)
-    read = {row: judge(capture.conversation(row), neighbours.context(row)) for row in screened.read.tolist()}
+    read = {
+        row: judge(halves.conversation(row), neighbours.context(halves.answers.get(row, row)))
+        for row in screened.read.tolist()
+        if row not in halves.hidden and row not in halves.alone
+    }
+    for row in halves.alone:
+        read[row] = verdict_alone(capture, row)
     verdicts = [
-        read[row] if row in read else verdict_unread(capture, row, Finding(finding))
+        read[row]
+        if row in read
+        else verdict_half_unread()
+        if row in halves.answers or row in halves.hidden
+        else verdict_unread(capture, row, Finding(finding))
         for row, finding in enumerate(screened.findings.tolist())
     ]
     gaps = {point: losses for point in range(len(capture.points)) if (losses := capture.losses(point).gaps)}
@@ -126,7 +141,7 @@ def _servers_of(row: DiagnosedConnection) -> tuple[tuple[object, ...], tuple[obj
 
 
 def _diagnosed(
-    capture: CaptureColumns, verdicts: Sequence[Verdict], joined: dict[int, int]
+    capture: CaptureColumns, halves: Halves, verdicts: Sequence[Verdict], joined: dict[int, int]
 ) -> Iterator[DiagnosedConnection]:
     """One row per connection. There can be millions: columns are turned into lists once, addresses kept."""
     connections = capture.connections
@@ -137,6 +152,11 @@ def _diagnosed(
     clients: dict[int, Endpoint] = {}
     servers: dict[int, Endpoint] = {}
     for row, verdict in enumerate(verdicts):
+        if row in halves.hidden:
+            continue
+        if row in halves.answers:
+            yield _of_two_halves(capture, halves, row, verdict, joined)
+            continue
         client_id, server_id = table["client_id"][row], table["server_id"][row]
         if client_id not in clients or server_id not in servers:
             client_end, server_end = capture.endpoints(row)
@@ -161,7 +181,37 @@ def _diagnosed(
             server_bytes=server["bytes"][row],
             tcp=counts[row],
             verdict=verdict,
+            proxy=halves.proxy(row),
         )
+
+
+def _of_two_halves(
+    capture: CaptureColumns, halves: Halves, row: int, verdict: Verdict, joined: dict[int, int]
+) -> DiagnosedConnection:
+    """The row of a connection that is redirected on its host."""
+    talk = halves.conversation(row)
+    connection_id = capture.first_id + row
+    return DiagnosedConnection(
+        id=connection_id,
+        end_to_end=joined.get(connection_id, connection_id),
+        capture=capture.index,
+        point=talk.point,
+        transport="tcp",
+        tcp_stream=talk.tcp_stream,
+        tunnel=(),
+        client=talk.client,
+        server=talk.server,
+        start_ns=talk.start_ns,
+        end_ns=talk.end_ns,
+        client_packets=talk.client_packets,
+        server_packets=talk.server_packets,
+        client_bytes=talk.client_bytes,
+        server_bytes=talk.server_bytes,
+        tcp=replace(halves.counts(row), handshake_ns=handshake_ns(talk.packets)),
+        verdict=verdict,
+        proxy=halves.proxy(row),
+        answers_tcp_stream=int(capture.connections.table["stream"][halves.answers[row]]),
+    )
 
 
 _TABLE = ("client_id", "server_id", "point", "stream", "first_ns", "last_ns")

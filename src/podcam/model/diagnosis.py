@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from podcam.model.connection import TcpCounts
 from podcam.model.point import Endpoint
@@ -50,6 +51,27 @@ class CaptureSummary:
     warnings: tuple[str, ...] = ()
 
 
+class LegEnd(StrEnum):
+    """A side of a proxy between client and server, or the proxy itself."""
+
+    CLIENT = "client"
+    PROXY = "proxy"
+    SERVER = "server"
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """Where an exchange goes on at the other side of a proxy that ends TCP: a guess, by times and sizes.
+
+    `connection` is the id of the other leg, `towards` whether it is the one of the client or of the server;
+    `began` tells, when one of them failed, on which side of the proxy, or whether in it.
+    """
+
+    connection: int
+    towards: LegEnd
+    began: LegEnd | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class DiagnosedConnection:
     """One row of the diagnosis: a connection at one point, with its verdict."""
@@ -71,6 +93,11 @@ class DiagnosedConnection:
     server_bytes: int
     tcp: TcpCounts | None
     verdict: Verdict
+    proxy: Endpoint | None = None
+    """Where the kernel of the client's host sent it in place of its server (netfilter's REDIRECT)."""
+    answers_tcp_stream: int | None = None
+    """The `tcp.stream` of what came back, where a redirection makes two of one connection."""
+    leg: Leg | None = None
 
 
 @dataclass(frozen=True, slots=True)

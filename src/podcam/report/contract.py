@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 
 from podcam.model.connection import TcpCounts
-from podcam.model.diagnosis import CaptureSummary, DiagnosedConnection, Diagnosis
+from podcam.model.diagnosis import CaptureSummary, DiagnosedConnection, Diagnosis, Leg
 from podcam.model.point import Endpoint
 from podcam.report.view import overview
 
@@ -88,7 +88,16 @@ def _connection(row: DiagnosedConnection) -> dict[str, Any]:
             for proof in verdict.evidence
         ],
         "candidates": list(verdict.candidates),
+        "proxy": None if row.proxy is None else _endpoint(row.proxy),
+        "answers_tcp_stream": row.answers_tcp_stream,
+        "leg": None if row.leg is None else _leg(row.leg),
     }
+
+
+def _leg(leg: Leg) -> dict[str, Any]:
+    """As the name of the last field says: nothing in the packets proves it."""
+    began = None if leg.began is None else str(leg.began)
+    return {"connection": leg.connection, "towards": str(leg.towards), "began": began, "guess": True}
 
 
 def _endpoint(endpoint: Endpoint) -> dict[str, Any]:

@@ -179,9 +179,11 @@ class TerminalReport:
             for candidate in row.verdict.candidates:
                 _print_wrapped(Text(printable(candidate)), console, Text("  · "))
         if row.tcp_stream is not None:
-            wanted = f"== {row.tcp_stream}"
-            if good is not None and good.capture == row.capture and good.tcp_stream is not None:
-                wanted = "in {{{}, {}}}".format(*sorted((row.tcp_stream, good.tcp_stream)))
+            streams = {row.tcp_stream, row.answers_tcp_stream}
+            if good is not None and good.capture == row.capture:
+                streams |= {good.tcp_stream, good.answers_tcp_stream}
+            numbers = sorted(number for number in streams if number is not None)
+            wanted = f"in {{{', '.join(map(str, numbers))}}}" if len(numbers) > 1 else f"== {numbers[0]}"
             exported = (
                 ", after podcam export" if Path(self._diagnosis.captures[row.capture].path).is_dir() else ""
             )

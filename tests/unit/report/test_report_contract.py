@@ -17,7 +17,8 @@ from conversations import (
     startup_reset_verdict,
 )
 from podcam.model.connection import TcpCounts
-from podcam.model.diagnosis import Diagnosis
+from podcam.model.diagnosis import Diagnosis, Leg, LegEnd
+from podcam.model.point import Endpoint
 from podcam.report import write_json
 
 
@@ -30,7 +31,13 @@ def document(what: Diagnosis) -> dict[str, Any]:
 
 def test_the_contract() -> None:
     talk = reset_in_startup(Talk(id=3, first_frame=110))
-    counted = replace(row(talk, startup_reset_verdict(talk)), tcp=TcpCounts(1, 2, 3, 4, 5, 6, 40_000))
+    counted = replace(
+        row(talk, startup_reset_verdict(talk)),
+        tcp=TcpCounts(1, 2, 3, 4, 5, 6, 40_000),
+        proxy=Endpoint("127.0.0.1", 15001),
+        answers_tcp_stream=5,
+        leg=Leg(4, LegEnd.SERVER, LegEnd.PROXY),
+    )
     assert document(diagnosis(counted, row(good(Talk(id=4)), OK))) == {
         "schema": "podcam.diagnosis/1",
         "captures": [
@@ -109,11 +116,17 @@ def test_the_contract() -> None:
                     "a proxy or load balancer in front of the server",
                     "the server ran into its start-up timeout or was told to stop",
                 ],
+                "proxy": {"ip": "127.0.0.1", "port": 15001, "name": None},
+                "answers_tcp_stream": 5,
+                "leg": {"connection": 4, "towards": "server", "began": "proxy", "guess": True},
             },
             {
                 **document(diagnosis(row(good(Talk(id=4)), OK)))["connections"][0],
                 "verdict": "ok",
                 "tcp": None,
+                "proxy": None,
+                "answers_tcp_stream": None,
+                "leg": None,
             },
         ],
     }
