@@ -233,6 +233,64 @@ def test_a_stateful_pod_made_anew_goes_on_in_the_same_ring(cluster: Cluster, nam
     assert len(pod["gaps"]) == 1
 
 
+_FLOOD = """
+import socket, struct, time
+def summed(data):
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return struct.pack("!H", ~total & 0xFFFF)
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+s.bind(("eth0", 0))
+ends = bytes((198, 51, 100, 7, 198, 51, 100, 8))
+ip = struct.pack("!BBHHHBBH", 0x45, 0, 40, 1, 0, 64, 6, 0) + ends
+ip = ip[:10] + summed(ip) + ip[12:]
+tcp = struct.pack("!HHIIBBHHH", 40000, 5432, 1, 0, 0x50, 2, 65535, 0, 0)
+tcp = tcp[:16] + summed(ends + struct.pack("!HH", 6, 20) + tcp) + tcp[18:]
+while True:
+    s.send(bytes.fromhex("020000000099") + s.getsockname()[4] + bytes.fromhex("0800") + ip + tcp)
+    time.sleep(0.1)
+"""
+"""Sends SYNs to a link address that nobody has, as to a pod just deleted: the node's bridge floods them."""
+
+_HEAR = """
+import socket
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+while True:
+    _, (_, _, kind, *_) = s.recvfrom(2000)
+    if kind == 3:
+        print("flooded", flush=True)
+"""
+
+
+def test_what_the_nodes_bridge_floods_into_a_pod_is_not_recorded(
+    cluster: Cluster, make_namespace: Callable[[], str]
+) -> None:
+    """It may be of a namespace whose packets the reader of this one has no right to."""
+    here, elsewhere = make_namespace(), make_namespace()
+    node = cluster.items("nodes")[0]["metadata"]["name"]
+    recorded = _talkers(here, node)
+    listener = {"name": "listener", "image": "localhost/lab:latest", "command": ["python3", "-c", _HEAR]}
+    recorded["spec"]["template"]["spec"]["containers"].append(listener)
+    stranger = _talkers(elsewhere, node)
+    stranger["spec"]["template"]["spec"]["containers"][0]["command"] = ["python3", "-c", _FLOOD]
+    cluster.apply(recording(here), recorded)
+    wait_until_recorded(cluster, here, 1)
+    cluster.apply(stranger)
+    wait_for(
+        "flooded frames",
+        lambda: "flooded" in cluster.run("logs", "-n", here, "talker-0", "-c", "listener").stdout,
+    )
+    cluster.create(clip(here, "kept"))
+    wait_for_clip(cluster, here, is_complete)
+    ends = {
+        found[side]["ip"]
+        for found in diagnosis(cluster, here, "kept")["connections"]
+        for side in ("client", "server")
+    }
+    assert ends == {"127.0.0.1"}
+
+
 def on_node(tools: Path, node: int, command: str) -> str:
     """What a command prints on a node."""
     return subprocess.run(
