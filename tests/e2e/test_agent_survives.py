@@ -212,24 +212,6 @@ def away(cluster: Cluster, tools: Path) -> Callable[[], Callable[[], None]]:
     return go
 
 
-def test_an_idle_agent_asks_the_api_server_for_nothing(scenario: Scenario) -> None:
-    cluster, namespace = scenario.cluster, scenario.namespace
-    cluster.apply(recording(namespace, ports=[9]))
-    wait_until_recorded(cluster, namespace, 3)
-    node = scenario.pods()[0]["spec"]["nodeName"]
-    requests = ("podcam_api_requests_total", "podcam_watch_lists_total")
-    since, asked = time.monotonic(), [metric(cluster, node, name) for name in requests]
-
-    def quiet() -> bool:
-        nonlocal since, asked
-        now = [metric(cluster, node, name) for name in requests]
-        if now != asked:
-            since, asked = time.monotonic(), now
-        return time.monotonic() - since > 45
-
-    wait_for("no request for 45 s", quiet, 120)
-
-
 def test_a_storm_of_failures_makes_few_clips_and_says_so(scenario: Scenario) -> None:
     cluster, namespace = scenario.cluster, scenario.namespace
     cluster.apply(recording(namespace, scope="pod", triggers={"after": "1s", "clipsPerHour": 1}))
