@@ -28,6 +28,14 @@ def setns(fd: int, kind: int) -> None:
         raise _error("setns")
 
 
+def set_option(sock: socket.socket, level: int, option: int, value: bytes) -> None:
+    """As `sock.setsockopt`, but other threads run meanwhile: some options of packet sockets make the kernel
+    wait until no packet is under way, 10 to 30 ms (measured), in which Python would hold its lock.
+    """
+    if _libc.setsockopt(sock.fileno(), level, option, value, len(value)) < 0:
+        raise _error("setsockopt")
+
+
 def bind_to_every_interface(sock: socket.socket) -> None:
     """Bind an AF_PACKET socket to every interface of its namespace, also those yet to come: packet(7).
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from podcam.capture import filters
-from podcam.capture._libc import bind_to_every_interface
+from podcam.capture._libc import bind_to_every_interface, set_option
 from podcam.capture.filters import Program
 from podcam.capture.layers import ARPHRD_ETHER, ARPHRD_LOOPBACK, ETHERNET_BYTES, VLAN_PROTOCOLS
 from podcam.capture.netns import Namespace
@@ -69,7 +69,7 @@ def open_control_socket(namespace: Namespace, program: Program, frames: int = _M
         sock.setsockopt(SOL_PACKET, _PACKET_VERSION, _TPACKET_V2)
         size = frames * FRAME_BYTES
         request = _RING_REQUEST.pack(_BLOCK_BYTES, size // _BLOCK_BYTES, FRAME_BYTES, frames)
-        sock.setsockopt(SOL_PACKET, _PACKET_RX_RING, request)
+        set_option(sock, SOL_PACKET, _PACKET_RX_RING, request)
         bind_to_every_interface(sock)
     except OSError as error:
         sock.close()

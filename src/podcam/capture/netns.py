@@ -136,6 +136,8 @@ def _open(namespace: Namespace, path: str) -> int:
         raise CaptureError(f"the network namespace {namespace.name} is gone ({path})") from None
     except PermissionError:
         raise RightsError(f"the network namespace {path} may not be opened: {_NEEDS_SYS_ADMIN}") from None
+    except OSError as error:
+        raise CaptureError(f"the network namespace {path} cannot be opened: {error.strerror}") from error
     if _identity(os.fstat(fd)) != namespace.identity:
         os.close(fd)
         raise CaptureError(f"the network namespace {namespace.name} is gone ({path} is another one now)")

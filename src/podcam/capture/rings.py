@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from podcam.capture import blocks, filters
-from podcam.capture._libc import bind_to_every_interface
+from podcam.capture._libc import bind_to_every_interface, set_option
 from podcam.capture.filters import Program
 from podcam.capture.netns import Namespace, open_inside
 from podcam.errors import CaptureError, RightsError
@@ -113,7 +113,7 @@ def open_ring_socket(
     try:
         filters.attach(sock, program if beside is None else filters.DROP_ALL)
         sock.setsockopt(SOL_PACKET, _PACKET_VERSION, _TPACKET_V3)
-        sock.setsockopt(SOL_PACKET, _PACKET_RX_RING, _ring_request(shape))
+        set_option(sock, SOL_PACKET, _PACKET_RX_RING, _ring_request(shape))
         bind_to_every_interface(sock)
         _join_group(sock, beside)
         filters.attach(sock, program)
@@ -160,7 +160,7 @@ def _join_group(sock: socket.socket, beside: socket.socket | None) -> None:
 
 def _turn_group(member: socket.socket, choice: Program) -> None:
     with filters.sock_fprog(choice) as fprog:
-        member.setsockopt(SOL_PACKET, _PACKET_FANOUT_DATA, fprog)
+        set_option(member, SOL_PACKET, _PACKET_FANOUT_DATA, fprog)
 
 
 def open_packet_socket(namespace: Namespace, kind: int) -> socket.socket:

@@ -82,9 +82,10 @@ class Foreground:
         check_interfaces(namespaces, self._recording.traffic.interfaces)
         recorder = Recorder(settings, self._loop, self._show)
         recorder.define("", self._recording, addresses)
-        for namespace in namespaces:
-            recorder.add(PointSettings(namespace.name, namespace.name, "", namespace))
-            self._waited_for.add(namespace.name)
+        points = [PointSettings(each.name, each.name, "", each) for each in namespaces]
+        for error in recorder.add_all([(point, None) for point in points]).values():
+            raise error
+        self._waited_for.update(point.id for point in points)
         return recorder
 
     def _show(self, events: Sequence[Event]) -> None:

@@ -130,8 +130,11 @@ class WatchedPoint:
         self._settings = recording.traffic
         self._hosts = hosts
         self._learned: tuple[Learned, ...] = ()
-        self.links = LinkWatch(self._namespace)
         self.control_frames = control_frames
+        try:
+            self.links = LinkWatch(self._namespace)
+        except OSError as error:
+            raise CaptureError(f"the interfaces of {self.name} cannot be seen: {error.strerror}") from error
         openers = [partial(open_ring_socket, self._namespace, shape, recording_program(self._traffic()))]
         if control_frames:
             program = control_program(self._control_traffic())

@@ -1,9 +1,10 @@
 """The points of a recorder, live, leaving and ended, and the rings that they have on disk."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from podcam.capture import Geometry
 from podcam.errors import PodcamError, SegmentError
@@ -12,11 +13,24 @@ from podcam.recorder.channel import Message
 from podcam.recorder.folder import RecorderFolder
 from podcam.recorder.memory import KernelMemory
 from podcam.recorder.points import WatchedPoint
+from podcam.recorder.recordings import Recording
 from podcam.recorder.rings import Owner, RestingRing, resting_ring, resting_rings, with_gap, write_owner
+from podcam.recorder.settings import PointSettings
+from podcam.recorder.sockets import beside_one_another
 from podcam.recorder.tally import Tally
 
 _NOT_RUNNING = "the recorder was not running"
 NOT_RECORDED = "the point was not recorded"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A point that is to be recorded."""
+
+    point: PointSettings
+    recording: Recording
+    limit_bytes: int | None
+    """What its ring may take on disk, if that is not what the recording says."""
 
 
 @dataclass(slots=True)
@@ -131,6 +145,32 @@ class RecordedPoints:
         """The points that are recorded for a recording."""
         return [point for point in self.by_id.values() if point.watched.recording == recording]
 
+    def open(self, wanted: Sequence[Wanted]) -> list[WatchedPoint | PodcamError]:
+        """Open the sockets of points beside one another; for each the point, or why it cannot be opened."""
+        points, used_bytes = len(self.by_id) + len(wanted), self.kernel_bytes
+        frames = self.memory.control_frames(points)
+        openers = []
+        for each in wanted:
+            settings = each.recording.settings
+            shape = self.memory.first(points, used_bytes, settings.ring.segment_bytes)
+            used_bytes += shape.ring_bytes
+            opener = partial(
+                WatchedPoint,
+                each.point,
+                settings,
+                each.recording.following.hosts,
+                shape,
+                control_frames=frames if settings.detecting else 0,
+                limit_bytes=each.limit_bytes,
+            )
+            openers.append(opener)
+        opened: list[WatchedPoint | PodcamError] = []
+        for result in beside_one_another(openers):
+            if not isinstance(result, WatchedPoint | PodcamError):
+                raise result
+            opened.append(result)
+        return opened
+
     def begin(self, point: RecordedPoint, last_alive_ns: int | None) -> None:
         """Note whose the point's ring is, and the gap since it was last written, if it goes on.
 
@@ -195,10 +235,6 @@ class RecordedPoints:
     def kernel_bytes(self) -> int:
         """What the kernel's rings take, those that are being replaced or read to their end included."""
         return sum(point.watched.kernel_bytes for point in (*self.by_id.values(), *self.leaving))
-
-    def first_shape(self, segment_bytes: int) -> Geometry:
-        """The kernel's ring of the next point."""
-        return self.memory.first(len(self.by_id) + 1, self.kernel_bytes, segment_bytes)
 
     def relief(self) -> tuple[WatchedPoint, Geometry] | None:
         """The point whose ring is to give way next, and its new shape; None where none has to."""

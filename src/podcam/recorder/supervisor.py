@@ -25,7 +25,7 @@ from podcam.recorder.loop import Loop, Timer
 from podcam.recorder.memory import KernelMemory
 from podcam.recorder.points import WatchedPoint
 from podcam.recorder.processes import DetectorProcess, WriterProcess
-from podcam.recorder.recorded import NOT_RECORDED, RecordedPoint, RecordedPoints, oldest_ns
+from podcam.recorder.recorded import NOT_RECORDED, RecordedPoint, RecordedPoints, Wanted, oldest_ns
 from podcam.recorder.recordings import Recordings
 from podcam.recorder.requests import Answer, Requests
 from podcam.recorder.resting import complete_left_open
@@ -165,11 +165,9 @@ class Recorder:
             self._end(point.id, "its recording was changed", "the recording was changed")
         self._recordings.define(recording, settings, addresses or {}, time.time_ns())
         self._define_for_detector(recording)
-        for point in points:
-            try:
-                self.add(point.watched.settings, limit_bytes=_limit_kept(point.watched, settings))
-            except PodcamError as error:
-                self._warn(point.id, f"{point.watched.name} is no longer recorded: {error}")
+        again = [(point.watched.settings, _limit_kept(point.watched, settings)) for point in points]
+        for point_id, error in self.add_all(again).items():
+            self._warn(point_id, f"{self._points.name_of(point_id)} is no longer recorded: {error}")
 
     def forget(self, recording: str) -> None:
         """End a recording and all of its points; clips that are open go on until their windows end."""
@@ -191,27 +189,32 @@ class Recorder:
             PodcamError: its recording is not defined, or it is recorded already.
             RightsError, CaptureError, UsageError: its sockets cannot be opened, or the filter is wrong.
         """
-        recording = self._recordings.get(point.recording)
-        if recording is None:
-            raise PodcamError(f"{point.name} is to be recorded for {point.recording}, which is not defined")
-        if point.id in self._points.by_id:
-            raise PodcamError(f"{point.id} is recorded already")
-        settings = recording.settings
-        memory = self._points.memory
-        watched = WatchedPoint(
-            point,
-            settings,
-            recording.following.hosts,
-            self._points.first_shape(settings.ring.segment_bytes),
-            control_frames=memory.control_frames(len(self._points.by_id) + 1) if settings.detecting else 0,
-            limit_bytes=limit_bytes,
-        )
-        recorded = self._points.by_id[point.id] = RecordedPoint(watched)
-        self._loop.listen(watched.links, functools.partial(self._links_changed, watched))
-        if self._lock is not None:
-            self._begin(recorded)
-            self._relieve_soon()
-        self._recordings.begin(point)
+        for error in self.add_all([(point, limit_bytes)]).values():
+            raise error
+
+    def add_all(self, points: Sequence[tuple[PointSettings, int | None]]) -> dict[str, PodcamError]:
+        """Record points, each with the limit of its ring, as `add` does; many take little longer than one.
+
+        Returns:
+            By id, what `add` would have raised: these are not recorded.
+        """
+        failed: dict[str, PodcamError] = {}
+        wanted: dict[str, Wanted] = {}
+        for point, limit_bytes in points:
+            recording = self._recordings.get(point.recording)
+            if recording is None:
+                text = f"{point.name} is to be recorded for {point.recording}, which is not defined"
+                failed[point.id] = PodcamError(text)
+            elif point.id in self._points.by_id or point.id in wanted:
+                failed[point.id] = PodcamError(f"{point.id} is recorded already")
+            else:
+                wanted[point.id] = Wanted(point, recording, limit_bytes)
+        for point_id, opened in zip(wanted, self._points.open(list(wanted.values())), strict=True):
+            if isinstance(opened, WatchedPoint):
+                self._add(opened)
+            else:
+                failed[point_id] = opened
+        return failed
 
     def end(self, point_id: str, why: str) -> None:
         """Record a point no longer; nothing where it is not recorded.
@@ -272,6 +275,14 @@ class Recorder:
         return not self._stopping and self._detector.count()
 
     # --- beginning and ending a point ---
+
+    def _add(self, watched: WatchedPoint) -> None:
+        recorded = self._points.by_id[watched.id] = RecordedPoint(watched)
+        self._loop.listen(watched.links, functools.partial(self._links_changed, watched))
+        if self._lock is not None:
+            self._begin(recorded)
+            self._relieve_soon()
+        self._recordings.begin(watched.settings)
 
     def _begin(self, point: RecordedPoint) -> None:
         self._points.begin(point, self._folder.last_alive_ns)
