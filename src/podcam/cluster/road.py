@@ -9,14 +9,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
-from podcam.clip import Manifest
 from podcam.cluster.agents import LABELS, NAMESPACE, agent
+from podcam.cluster.fetching import File, Index, PartError, Pause, index_of
 from podcam.cluster.rights import PACKET_READER
 from podcam.errors import ForbiddenError, KubernetesError, PodcamError, UnauthorizedError
-from podcam.kube import GRANTS, PODS, Answer, Api, Object, list_objects, path_of
+from podcam.kube import GRANTS, PODS, Answer, Api, list_objects, path_of
 from podcam.sealed import (
     CHUNK_BYTES,
     SEALED_CHUNK_BYTES,
@@ -29,9 +30,6 @@ from podcam.sealed import (
     sealed_size,
 )
 
-Pause = Callable[[float], None]
-"""Waits for so many seconds."""
-
 _GRANT_SECONDS: Final = 2700.0
 """A grant opens what it does for an hour; a pull that takes longer makes another one before that is over."""
 _PAUSES: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
@@ -40,33 +38,6 @@ _MOST_INDEX_BYTES: Final = 256 << 20
 _MOST_REFUSAL_BYTES: Final = 1 << 16
 _NOT_YET: Final = frozenset({403, 503})
 """The agent has not heard of the grant yet, or cannot just now."""
-
-
-class PartError(PodcamError):
-    """What one node keeps of a clip cannot be had; what the others keep can."""
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """A segment of a part, as its agent's index has it."""
-
-    number: int
-    folder: str
-    name: str
-    size: int
-    modified_ns: int
-    version: str
-    """What tells its content from any other under its name."""
-
-
-@dataclass(frozen=True, slots=True)
-class Index:
-    """What an agent keeps of a clip."""
-
-    manifest: Manifest
-    files: tuple[File, ...]
-    gone: tuple[str, ...]
-    """Segments that the manifest names and the agent no longer has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +152,7 @@ class Road:
             unsealer = Unsealer(seal("index", _version(answer)), len(sealed))
             plain = unsealer.feed(sealed)
             unsealer.finish()
-            return _index(json.loads(plain))
+            return index_of(json.loads(plain))
         except SealedError as error:
             raise PartError(
                 f"its agent does not have the key that the clip's status shows: {error}"
@@ -215,6 +186,9 @@ class Road:
                 unsealer.finish()
             except SealedError as error:
                 raise PartError(f"{file.folder}/{file.name}: {error}") from error
+
+    def prove(self, _file: File, _copy: Path) -> None:
+        """Each chunk has been, when it came."""
 
     @contextmanager
     def _asked(
@@ -280,33 +254,3 @@ def _refusal(answer: Answer) -> str:
         return str(json.loads(body)["error"])
     except (ValueError, TypeError, KeyError):
         return f"its agent answers with status {answer.status}"
-
-
-def _index(body: Object) -> Index:
-    """Reads the index. The manifest's own checks see to it that its names lead nowhere else."""
-    manifest = Manifest.from_json(body["manifest"])
-    entries: list[dict[str, Any]] = body["files"]
-    named = [(part.folder, name) for part in manifest.parts for name in part.segments]
-    if [(entry["folder"], entry["name"]) for entry in entries] != named:
-        raise ValueError("its files are not those of its manifest")
-    there = [
-        File(
-            number=number,
-            folder=entry["folder"],
-            name=entry["name"],
-            size=int(entry["bytes"]),
-            modified_ns=int(entry["modified_ns"]),
-            version=_word(entry["version"]),
-        )
-        for number, entry in enumerate(entries)
-        if entry["bytes"] is not None
-    ]
-    gone = tuple(f"{entry['folder']}/{entry['name']}" for entry in entries if entry["bytes"] is None)
-    return Index(manifest, tuple(there), gone)
-
-
-def _word(text: object) -> str:
-    """It becomes part of a file's name."""
-    if not isinstance(text, str) or not text.replace("-", "").isalnum() or len(text) > 100:
-        raise ValueError(f"{text!r} is no version")
-    return text

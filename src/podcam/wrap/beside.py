@@ -233,13 +233,17 @@ class _Beside:
                 self._status.warn(text)
             return
         self._server.start()
+        tell(
+            f"clips are handed out at port {port} of the pod's loopback address: whoever may forward a port of "
+            "this pod, or run something in it, can read its packets"
+        )
 
     def _linger(self) -> None:
         """Stay while somebody fetches clips, but no longer than the pod may."""
         if self._server is None:
             return
         until = min(self._end_seconds - _ENDING_SECONDS, time.monotonic() + _LINGER_SECONDS)
-        while self._server.connections and time.monotonic() < until:
+        while self._server.is_in_use and time.monotonic() < until:
             time.sleep(_LOOK_SECONDS)
         self._server.close()
 
@@ -264,6 +268,8 @@ class _Beside:
             taken = self._status.totals.get("ring_bytes") or 0
             limit = limit_for(ring.limit_bytes, taken, usage.free, usage.total, 2 * ring.segment_bytes)
             if limit != self._limit_bytes:
+                if limit < self._limit_bytes:
+                    self._status.warn(f"the volume is nearly full: the ring goes on with {limit:,} bytes")
                 self._recorder.limit(self._settings.name, limit)
                 self._limit_bytes = limit
 

@@ -2,8 +2,8 @@
 
     GET /healthz                        200 and the state, or 503 and why nothing is recorded
     GET /status                         what status.json says
-    GET /v1/clips                       {"clips": [{"clip", "state", "reason", "created_ns", "window"}]}, in the
-                                        order of time
+    GET /v1/clips                       {"clips": [{"clip", "state", "reason", "created_ns",
+                                        "window"}]}, in the order of time
     GET /v1/clips/CLIP/index            {"manifest": {…}, "files": [{"folder", "name", "bytes", "modified_ns",
                                         "version"}]}
     GET /v1/clips/CLIP/files/N          the file with this place in the index; Range, If-Range
@@ -49,6 +49,8 @@ HEALTHY: Final = frozenset({"recording"})
 _LIMITS: Final = Limits(connections=8)
 _PIECE_BYTES: Final = 256 * 1024
 _MOST_SUMS: Final = 4096
+_ASKS_AGAIN_SECONDS: Final = 2.5
+"""`pull --watch` asks once a second."""
 _OF_CLIP: Final = re.compile(
     r"/v1/clips/(?P<clip>[A-Za-z0-9_][A-Za-z0-9._-]{0,200})/"
     r"(?:index|files/(?P<number>\d{1,6})(?P<sum>/sha256)?)",
@@ -72,11 +74,19 @@ class PodServer(Server):
         self._store = ClipStore(clips)
         self._status = status
         self._sums = _Sums()
+        self._asked_seconds: float | None = None
         super().__init__(self._find, address=ADDRESS, port=port, limits=_LIMITS)
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether somebody fetches, or asked so lately that there will be another request."""
+        asked = self._asked_seconds
+        return asked is not None and (self.connections > 0 or time.monotonic() - asked < _ASKS_AGAIN_SECONDS)
 
     def _find(self, request: Request) -> AbstractContextManager[Body]:
         if READER.lower() not in request.headers or "x-forwarded-for" in request.headers:
             raise Refusal(HTTPStatus.FORBIDDEN, "this is for `kubectl podcam pull --sidecar`")
+        self._asked_seconds = time.monotonic()
         match request.path:
             case "/healthz":
                 return self._health()

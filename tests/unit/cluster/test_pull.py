@@ -13,7 +13,8 @@ import pytest
 from clip_cluster import ClipCluster, Fault, Request, clip_cluster
 from kernel_blocks import Sent
 from podcam.clip import COMPLETE, export, open_packets, read_manifest
-from podcam.cluster.pull import _SYNC_BYTES, Missing, Pulled, cache_folder, file_name, folder_of, pull
+from podcam.cluster.fetching import _SYNC_BYTES, Missing, Pulled, cache_folder, file_name
+from podcam.cluster.pull import folder_of, pull
 from podcam.cluster.road import Reader
 from podcam.errors import ClipError, ForbiddenError
 from podcam.kube import Grant
@@ -196,7 +197,7 @@ def test_killed_pull_goes_on_with_a_grant_of_its_own(tmp_path: Path) -> None:
 def without_last_words() -> Iterator[None]:
     """SIGKILL leaves no time to write down what has come."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("podcam.cluster.pull._Partial.__exit__", lambda self, *error: self._out.close())
+        patch.setattr("podcam.cluster.fetching._Partial.__exit__", lambda self, *error: self._out.close())
         yield
 
 
@@ -439,9 +440,9 @@ def test_grant_is_renewed_before_it_is_too_old(cluster: ClipCluster) -> None:
 
 def test_file_names_are_safe_everywhere(cluster: ClipCluster) -> None:
     clip = cluster.clip()
-    assert file_name(clip) == "broken-shop-20231114-221320Z.pcapng"
-    assert file_name(replace(clip, name="con.aux")) == "con-aux-shop-20231114-221320Z.pcapng"
-    assert len(file_name(replace(clip, name="a" * 253, namespace="b" * 63))) < 255
+    assert file_name(clip.name, "shop", clip.created_ns) == "broken-shop-20231114-221320Z.pcapng"
+    assert file_name("con.aux", "shop", clip.created_ns) == "con-aux-shop-20231114-221320Z.pcapng"
+    assert len(file_name("a" * 253, "b" * 63, clip.created_ns)) < 255
 
 
 def test_cache_is_where_the_desktop_has_it(tmp_path: Path) -> None:

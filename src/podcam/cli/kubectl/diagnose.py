@@ -9,6 +9,7 @@ _EXAMPLES = """\
 examples:
   kubectl podcam diagnose web-20260131-081500
   kubectl podcam diagnose web-20260131-081500 --annotate told.pcapng    # with the verdicts, for Wireshark
+  kubectl podcam diagnose --sidecar web-7d9f-x2x4k                      # the latest of a pod's own recorder
   kubectl podcam diagnose web-20260131-081500 --json | jq '.connections[] | select(.failed) | .summary'
 """
 

@@ -1,16 +1,16 @@
-"""`kubectl podcam pull`: fetch a clip from the nodes, as one pcapng."""
+"""`kubectl podcam pull`: fetch a clip from the nodes, or from a pod's own recorder, as one pcapng."""
 
 import argparse
 import sys
 
 from podcam.cli import arguments, export
-from podcam.cli.arguments import format_size
-from podcam.cli.kubectl import flags
+from podcam.cli.kubectl import flags, pods
 from podcam.cli.kubectl.access import Cluster, cluster
 from podcam.cli.kubectl.output import say
 from podcam.cli.progress import Progress
 from podcam.cluster import DONE, states
-from podcam.cluster.pull import Pulled, cache_folder, file_name, pull
+from podcam.cluster.fetching import Pulled, cache_folder, file_name
+from podcam.cluster.pull import pull
 from podcam.errors import KubernetesError, UsageError
 from podcam.kube import CLIPS, ClipObject, path_of
 
@@ -19,9 +19,12 @@ examples:
   kubectl podcam pull web-20260131-081500                      # CLIP-NAMESPACE-TIME.pcapng in this folder
   kubectl podcam pull web-20260131-081500 -o proxy.pcapng
   kubectl podcam pull web-20260131-081500 -o - | tshark -r - -Y 'tcp.flags.reset == 1'
+  kubectl podcam pull --sidecar web-7d9f-x2x4k                 # the latest clip of a pod's own recorder
+  kubectl podcam pull --sidecar web-7d9f-x2x4k --watch         # all of them, as they come
 
-The last line of the output is the file's name. It takes the right to read packets of the namespace
-(ClusterRole podcam-packet-reader); what travels is encrypted for this command alone.
+The last line of the output is the file's name. A clip of the agents takes the right to read packets of the
+namespace (ClusterRole podcam-packet-reader); what travels is encrypted for this command alone. A pod's own
+recorder is reached by `kubectl port-forward`: whoever may do that can read the pod's packets.
 """
 
 
@@ -40,13 +43,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="give packets of interfaces without a link layer an Ethernet header, so that all have one",
     )
+    parser.add_argument(
+        "--watch",
+        action="store_true",
+        help="with --sidecar: fetch the clips that are there, and those that come, until the pod ends",
+    )
     add_clip(parser)
     flags.add_access(parser)
 
 
 def add_clip(parser: argparse.ArgumentParser) -> None:
     """Declare which clip, and how long to wait for it."""
-    parser.add_argument("clip", metavar="CLIP", help="its name; `kubectl podcam clips` lists them")
+    parser.add_argument(
+        "clip",
+        nargs="?",
+        metavar="CLIP",
+        help="its name; `kubectl podcam clips` lists them. With --sidecar the start of it, or none for the "
+        "latest",
+    )
+    parser.add_argument(
+        "--sidecar",
+        metavar="POD",
+        help="from the recorder in this pod: `podcam sidecar`, or `podcam wrap --serve`",
+    )
     parser.add_argument(
         "--timeout",
         type=arguments.duration,
@@ -60,16 +79,38 @@ def run(args: argparse.Namespace) -> int:
     """Fetch, write, and say what is missing."""
     if args.output == "-" and sys.stdout.isatty():
         raise UsageError("a terminal cannot show pcapng: write it to a file, or pipe it into a command")
-    clip, pulled = fetch(args)
-    output = args.output or file_name(clip)
+    if args.watch:
+        return _watch(args)
+    name, pulled = fetch(args)
+    output = args.output or name
     export.write(pulled.folder, output, all_ethernet=args.ethernet)
     if output != "-":
         print(output)
     return int(bool(pulled.missing))
 
 
-def fetch(args: argparse.Namespace) -> tuple[ClipObject, Pulled]:
-    """The clip that the flags of `add_clip` name, in a folder of its own; what is missing is told."""
+def _watch(args: argparse.Namespace) -> int:
+    if args.sidecar is None:
+        raise UsageError("--watch takes --sidecar: what the agents keep stays on their nodes")
+    if args.output or args.clip:
+        raise UsageError("--watch fetches all clips, and makes a file of each, in this folder")
+    with cluster(args) as at:
+        for name, pulled in pods.watch(at, args.sidecar):
+            export.write(pulled.folder, name, all_ethernet=args.ethernet)
+            print(name, flush=True)
+    return 0
+
+
+def fetch(args: argparse.Namespace) -> tuple[str, Pulled]:
+    """The clip that the flags of `add_clip` name, in a folder of its own, and a name for a file of it.
+
+    What is missing is told.
+    """
+    if args.sidecar is not None:
+        with cluster(args) as at:
+            return pods.fetch(at, args.sidecar, args.clip, args.timeout / 1e9)
+    if args.clip is None:
+        raise UsageError("which clip? `kubectl podcam clips` lists them; --sidecar POD names a pod")
     name = args.clip.rpartition("/")[2]  # as `-o name` prints it: clip.podcam.dev/NAME
     with cluster(args) as at:
         clip = _complete(at, name, args.timeout / 1e9)
@@ -79,10 +120,8 @@ def fetch(args: argparse.Namespace) -> tuple[ClipObject, Pulled]:
             )
     for part in pulled.missing:
         say(f"the part of node {part.node} is missing: {part.why}")
-    parts = len(pulled.manifest.parts)
-    fetched = f"{format_size(pulled.fetched_bytes)} fetched" if pulled.fetched_bytes else "all of it was here"
-    say(f"{parts} {'pod' if parts == 1 else 'pods'}, {fetched}: {pulled.folder}")
-    return clip, pulled
+    pods.say_fetched(pulled)
+    return file_name(clip.name, clip.namespace, clip.created_ns), pulled
 
 
 def _complete(at: Cluster, name: str, timeout_seconds: float) -> ClipObject:
