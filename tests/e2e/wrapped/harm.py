@@ -38,7 +38,8 @@ def starve(folder: Path) -> None:
     before = processes()
     taken: list[bytearray] = []
     while before <= processes():
-        taken.append(bytearray(b"x" * 2_000_000))
+        taken.append(bytearray(b"x" * 1_000_000))
+        time.sleep(0.01)  # the first process may have to take note of a death
     taken.clear()
     wait_for(
         lambda: (
@@ -52,7 +53,8 @@ def starve(folder: Path) -> None:
 
 
 def flood(folder: Path) -> None:
-    """Send more than the volume holds."""
+    """Take most of the volume, and send more than the rest holds, until the recorder has said so."""
+    (folder.parent / "filler").write_bytes(bytes(24_000_000))
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=swallow, args=(server,), daemon=True).start()
         with socket.create_connection(server.getsockname()) as sock:

@@ -1,0 +1,381 @@
+"""The recorder beside an app: what it keeps, what it may, and what it does when it is harmed."""
+
+import contextlib
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import network_lab as lab
+from podcam.capture import Namespace
+from podcam.clip import ClipStore, Manifest, read_manifest
+from podcam.recorder import RecorderFolder, resting_rings
+from podcam.wrap.bundle import Bundle, make_bundle
+
+pytestmark = pytest.mark.skipif(lab.why_not() is not None, reason=str(lab.why_not()))
+
+_WRAP = (sys.executable, "-I", "-m", "podcam", "wrap")
+_CONVERSE = """
+import socket, sys
+with socket.create_server(("127.0.0.1", 0)) as server:
+    for _ in range(50):
+        with socket.create_connection(server.getsockname()) as client, server.accept()[0] as other:
+            client.sendall(b"question"); other.recv(100); other.sendall(b"answer"); client.recv(100)
+"""
+_NOBODY = 65534
+
+
+@pytest.fixture
+def pod() -> Iterator[Namespace]:
+    with lab.namespace() as where:
+        yield where
+
+
+class Wrapped:
+    """An app under `podcam wrap` in a pod; its shell waits for lines that say how to go on."""
+
+    def __init__(self, pod: Namespace, folder: Path, *options: str, before: tuple[str, ...] = ()) -> None:
+        self.folder = folder
+        command = [*before, *_WRAP, "--dir", str(folder), "--on", "none", *options]
+        self._process = lab.inside(
+            pod,
+            lambda: subprocess.Popen(
+                [*command, "--", "sh"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            ),
+        )
+        self.pid = self._process.pid
+
+    def runs(self, command: str) -> str:
+        """What the app's shell answers to a command, of one line."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(command + "\n")
+        self._process.stdin.flush()
+        return self._process.stdout.readline().strip()
+
+    def converses(self) -> None:
+        self.runs(f"{sys.executable} -c {shlex.quote(_CONVERSE)}; echo done")
+
+    def ends(self, code: int = 0) -> list[str]:
+        """What the recorder said, once the app has ended with this code, and all is over."""
+        said = self._process.communicate(f"exit {code}\n", timeout=60)[1]
+        assert self._process.returncode == code, said
+        return said.splitlines()
+
+    def is_told_to_end(self) -> list[str]:
+        self._process.send_signal(signal.SIGTERM)
+        said = self._process.communicate(timeout=60)[1]
+        assert self._process.returncode == -signal.SIGTERM, said
+        return said.splitlines()
+
+    @property
+    def status(self) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = json.loads((self.folder / "status.json").read_text())
+        except OSError:
+            return {}
+        return found
+
+    def wait_until_recorded(self) -> None:
+        wait_until(lambda: self.status.get("state") == "recording", lambda: self.status)
+
+    @property
+    def recorder(self) -> int:
+        """The process beside the app."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return next(int(each) for each in children if command_of(int(each)) != "sh")
+
+    def clip(self) -> Manifest:
+        (clip,) = ClipStore(self.folder / "clips").clips()
+        return read_manifest(clip.path)
+
+
+@pytest.fixture
+def wrapped(pod: Namespace, tmp_path: Path) -> Iterator[Callable[..., Wrapped]]:
+    started: list[Wrapped] = []
+
+    def start(*options: str, before: tuple[str, ...] = ()) -> Wrapped:
+        started.append(Wrapped(pod, tmp_path / "ring", *options, before=before))
+        return started[-1]
+
+    yield start
+    for each in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(each.pid, signal.SIGKILL)
+
+
+def command_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/comm").read_text().strip()
+
+
+def state_of(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def wait_until(condition: Callable[[], object], seen: Callable[[], object] = lambda: "") -> None:
+    deadline = time.monotonic() + 30
+    pause = threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline, seen()
+        pause.wait(0.02)
+
+
+# --- what it keeps ---
+
+
+def test_the_apps_end_is_kept_with_what_came_before(wrapped: Callable[..., Wrapped]) -> None:
+    app = wrapped("--on", "exit")
+    app.wait_until_recorded()
+    app.converses()
+    (said,) = app.ends(3)
+    assert said.endswith("the app ended with exit code 3")
+    (part,) = app.clip().parts
+    assert part.totals.packets >= 50 * 9
+    assert app.status["state"] == "ended"
+
+
+@pytest.mark.parametrize(("code", "clips"), [(0, 0), (3, 1)])
+def test_only_a_failure_is_kept_where_that_was_asked_for(
+    code: int, clips: int, wrapped: Callable[..., Wrapped]
+) -> None:
+    app = wrapped("--on", "exit-failure")
+    app.wait_until_recorded()
+    app.ends(code)
+    assert len(ClipStore(app.folder / "clips").clips()) == clips
+
+
+def test_a_pod_that_is_deleted_keeps_its_end_within_its_grace_period(wrapped: Callable[..., Wrapped]) -> None:
+    app = wrapped("--on", "exit", "--grace", "10s")
+    app.wait_until_recorded()
+    began = time.monotonic()
+    (said,) = app.is_told_to_end()
+    assert said.endswith("the app ended with exit code 143")
+    assert time.monotonic() - began < 9
+
+
+# --- what it may ---
+
+
+def test_the_recorder_keeps_of_roots_rights_what_it_needs(wrapped: Callable[..., Wrapped]) -> None:
+    app = wrapped()
+    app.wait_until_recorded()
+    state = state_of(app.recorder)
+    assert int(state["CapPrm"], 16) == 1 << 13 | 1 << 1  # NET_RAW, DAC_OVERRIDE
+    assert state["NoNewPrivs"] == "1"
+    assert Path(f"/proc/{app.recorder}/oom_score_adj").read_text() == "1000\n"
+    assert os.getpriority(os.PRIO_PROCESS, app.recorder) >= 10
+    limits = Path(f"/proc/{app.recorder}/limits").read_text()
+    assert f"Max data size             {48 * 2**20}" in limits
+    assert app.ends() == []
+
+
+# --- it is harmed ---
+
+
+def test_a_recorder_that_is_killed_is_started_again_and_the_gap_is_known(
+    wrapped: Callable[..., Wrapped],
+) -> None:
+    app = wrapped()
+    app.wait_until_recorded()
+    os.kill(app.recorder, signal.SIGKILL)
+    wait_until(lambda: app.status.get("restarts") == 1 and app.status["state"] == "recording")
+    assert app.status["why_restarted"] == "the recorder was killed by signal 9"
+    (said,) = app.ends()
+    assert said.endswith("was killed by signal 9; it is tried again in 1 s, the app goes on")
+    (ring,) = resting_rings(RecorderFolder(app.folder)).values()
+    (gap,) = ring.owner.gaps
+    assert gap.until_ns - gap.since_ns > 500_000_000
+
+
+def test_a_recorder_that_does_not_end_is_killed_before_the_pod_is(wrapped: Callable[..., Wrapped]) -> None:
+    app = wrapped("--grace", "3s")
+    app.wait_until_recorded()
+    os.kill(app.recorder, signal.SIGSTOP)
+    began = time.monotonic()
+    (said,) = app.is_told_to_end()
+    assert "did not end within the grace period" in said
+    assert 1 < time.monotonic() - began < 3
+
+
+def test_a_ring_that_finds_no_room_gives_way_and_says_so(
+    wrapped: Callable[..., Wrapped], tmp_path: Path
+) -> None:
+    folder = tmp_path / "ring"
+    folder.mkdir()
+    mount = f'mount -t tmpfs -o size=16m tmpfs {folder} && exec "$@"'
+    app = wrapped("--ring", "8x4MB", "--clips", "4MB", before=("unshare", "-m", "sh", "-c", mount, "sh"))
+    look = f"(cat {folder}/status.json 2>/dev/null || echo '{{}}') | tr -d '\\n'; echo"
+    wait_until(lambda: json.loads(app.runs(look)).get("state") == "recording")
+    send = (
+        "import socket; s = socket.create_server(('127.0.0.1', 0));"
+        "c = socket.create_connection(s.getsockname()); o = s.accept()[0]\n"
+        "for _ in range(600): c.sendall(bytes(50000)); o.recv(50000, socket.MSG_WAITALL)"
+    )
+    app.runs(f"{sys.executable} -c {shlex.quote(send)}; echo done")
+    wait_until(lambda: json.loads(app.runs(look))["totals"].get("ring_bytes", 0) > 4_000_000)
+    said = app.ends()
+    assert "has 16 MB, and ring and clips may take 36 MB" in said[0]
+    assert len(said) == 1, said
+
+
+@pytest.mark.parametrize("required", [False, True])
+def test_a_folder_that_cannot_be_written_is_told(required: bool, pod: Namespace) -> None:
+    options = ["--required"] if required else []
+    command = [
+        *_WRAP,
+        "--dir",
+        "/proc/podcam",
+        *options,
+        "--",
+        "sh",
+        "-c",
+        "sleep 1; echo the app runs; exit 3",
+    ]
+    ended = lab.inside(
+        pod, lambda: subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    )
+    (why,) = ended.stderr.splitlines()
+    assert "cannot make /proc/podcam" in why
+    assert (ended.returncode, ended.stdout) == ((1, "") if required else (3, "the app runs\n"))
+
+
+@pytest.mark.parametrize("wrong", [["--prot", "5432"], ["--ring", "many"], ["--narrow"], ["--on", "nothing"]])
+def test_options_that_are_wrong_are_told_and_the_app_runs(
+    wrong: list[str], pod: Namespace, tmp_path: Path
+) -> None:
+    app = ["sh", "-c", 'sleep 1; echo the app runs "$@"; exit 3', "--", "--", "--help"]
+    command = [*_WRAP, "--dir", str(tmp_path), *wrong, "--", *app]
+    ended = lab.inside(
+        pod, lambda: subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    )
+    assert (ended.returncode, ended.stdout) == (3, "the app runs -- --help\n")
+    (why,) = ended.stderr.splitlines()
+    assert why.startswith("podcam: not recording: ")
+
+
+# --- the bundle ---
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """In a folder that everybody may enter."""
+    folder = tmp_path_factory.mktemp("bundle")
+    _let_everybody_in(folder)
+    made = make_bundle(folder)
+    assert made.capable
+    return made
+
+
+@pytest.fixture
+def folder_for_all(tmp_path: Path) -> Path:
+    """A folder that everybody may write to."""
+    _let_everybody_in(tmp_path)
+    tmp_path.chmod(0o777)
+    return tmp_path
+
+
+def _let_everybody_in(folder: Path) -> None:
+    for each in (folder, *folder.parents[:3]):
+        if each.stat().st_uid == os.getuid() and not each.stat().st_mode & 0o001:
+            each.chmod(each.stat().st_mode | 0o011)
+
+
+def as_nobody(bundle: Bundle, *wrap: str, app: str, environment: dict[str, str]) -> list[str]:
+    nobody = ["setpriv", "--reuid", str(_NOBODY), "--regid", str(_NOBODY), "--clear-groups", "env", "-i"]
+    given = [f"{name}={value}" for name, value in environment.items()]
+    return [*nobody, *given, *bundle.command, "wrap", "--on", "none", *wrap, "--", "/bin/sh", "-c", app]
+
+
+def test_a_bundle_records_for_a_user_and_leaves_the_environment_alone(
+    bundle: Bundle, pod: Namespace, folder_for_all: Path
+) -> None:
+    """What the C library's loader takes away from a program with file capabilities reaches the app."""
+    folder = folder_for_all / "ring"
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "LANG": "C",
+        "TMPDIR": "/nowhere",
+        "MALLOC_ARENA_MAX": "2",
+        "LD_LIBRARY_PATH": "/nowhere",
+        "LD_PRELOAD": "",
+    }
+    app = "tr '\\0' '\\n' < /proc/$$/environ; grep CapPrm /proc/self/status; sleep 1"
+    command = as_nobody(bundle, "--dir", str(folder), "--on", "exit", app=app, environment=environment)
+    ended = lab.inside(
+        pod, lambda: subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd="/")
+    )
+    assert ended.returncode == 0, ended.stderr
+    *given, capabilities = ended.stdout.splitlines()
+    assert sorted(given) == sorted(f"{name}={value}" for name, value in environment.items())
+    assert capabilities.split() == ["CapPrm:", "0000000000000000"]
+    (said,) = ended.stderr.splitlines()
+    assert said.endswith("the app ended with exit code 0")
+
+
+def test_a_bundle_is_made_again_in_the_same_place(bundle: Bundle) -> None:
+    again = make_bundle(bundle.folder)
+    assert (again.files, again.bytes, again.capable) == (bundle.files, bundle.bytes, True)
+
+
+def test_a_bundle_runs_in_an_empty_root(bundle: Bundle, tmp_path: Path) -> None:
+    inside = tmp_path / str(bundle.folder).lstrip("/")
+    shutil.copytree(bundle.folder, inside)
+    enter = 'mkdir "$0/proc" && mount -t proc proc "$0/proc" && exec chroot "$0" "$@"'
+    command = ["unshare", "-m", "sh", "-c", enter, str(tmp_path), *bundle.command, "record", "--help"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode == 0, ended.stderr
+    assert "podcam record" in ended.stdout
+
+
+def test_sudo_starts_the_recorder_by_the_line_that_is_asked_for_and_by_no_other(
+    bundle: Bundle, pod: Namespace, folder_for_all: Path
+) -> None:
+    if shutil.which("sudo") is None:
+        pytest.skip("needs sudo: apt-get install sudo")
+    sudoers = folder_for_all / "sudoers"
+    sudoers.mkdir()
+    ring = folder_for_all / "ring"
+
+    def run(*options: str) -> subprocess.CompletedProcess[str]:
+        environment = {"PATH": "/usr/bin:/bin"}
+        app = as_nobody(
+            bundle, "--sudo", "--dir", str(ring), *options, app="sleep 2; exit 3", environment=environment
+        )
+        mount = f'mount --bind {sudoers} /etc/sudoers.d && exec "$@"'
+        command = ["unshare", "-m", "sh", "-c", mount, "sh", *app]
+        return lab.inside(
+            pod,
+            lambda: subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd="/"),
+        )
+
+    refused = run("--on", "exit")
+    assert refused.returncode == 3
+    (why,) = refused.stderr.splitlines()
+    line = why.partition("/etc/sudoers.d/podcam does: ")[2].removesuffix("; the app goes on")
+    assert line.startswith("nobody ALL=(root) NOPASSWD: ")
+    (sudoers / "podcam").write_text(line + "\n")
+
+    recorded = run("--on", "exit")
+    assert recorded.returncode == 3
+    (said,) = recorded.stderr.splitlines()
+    assert said.endswith("the app ended with exit code 3")
+    assert (ring / "status.json").stat().st_uid == 0
+
+    other = run("--on", "exit", "--ring", "2x4MB")
+    assert "sudo does not allow it" in other.stderr
