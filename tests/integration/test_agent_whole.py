@@ -19,7 +19,7 @@ import network_lab
 from living_cluster import LivingCluster, Object
 from podcam.capture import Namespace
 from podcam.clip import ClipStore, read_manifest
-from podcam.kube import CLIPS, EVENTS, NAMESPACES, PODS, RECORDINGS, SERVICES
+from podcam.kube import CLIPS, EVENTS, NAMESPACES, PODS, RECORDINGS, SERVICES, format_time
 
 pytestmark = pytest.mark.skipif(network_lab.why_not() is not None, reason=str(network_lab.why_not()))
 
@@ -245,6 +245,34 @@ def test_a_killed_agent_goes_on_in_its_rings_and_shows_the_gap(recorded: Node) -
     (part,) = clip["status"]["parts"].values()
     (gap,) = part["pods"][0]["gaps"]
     assert gap["since"] < gap["until"]
+
+
+def test_rings_go_with_their_recording(recorded: Node) -> None:
+    rings = recorded.host / "podcam/points"
+    network_lab.exchange(recorded.network, recorded.peer, "10.9.0.2", 5432)
+    wait_for(lambda: list(rings.glob("*/*.seg")))
+    recorded.cluster.remove(RECORDINGS, "shop", "checkout")
+    wait_for(lambda: not list(rings.iterdir()))
+
+
+def test_a_recording_made_anew_while_the_agent_was_away_gets_nothing_of_the_old_one(recorded: Node) -> None:
+    network_lab.exchange(recorded.network, recorded.peer, "10.9.0.2", 5432)
+    (ring,) = (recorded.host / "podcam/points").iterdir()
+    wait_for(lambda: list(ring.glob("*.seg")))
+    recorded.kill()
+    before = {segment.name for segment in ring.glob("*.seg")}
+    body = recorded.cluster.get(RECORDINGS, "shop", "checkout")
+    assert body is not None
+    recorded.cluster.remove(RECORDINGS, "shop", "checkout")
+    made = {"namespace": "shop", "name": "checkout", "creationTimestamp": in_a_second()}
+    recorded.cluster.put(RECORDINGS, {"metadata": made, "spec": body["spec"]})
+    recorded.start()
+    wait_for(lambda: [line["text"] for line in recorded.log()].count("recording") == 2)
+    assert not before & {segment.name for segment in ring.glob("*.seg")}
+
+
+def in_a_second() -> str:
+    return format_time(time.time_ns() + 1_000_000_000)
 
 
 def test_told_to_end_it_says_that_the_pods_wait_for_the_next(recorded: Node) -> None:

@@ -174,7 +174,7 @@ class Agent:
             Recording.parse,
             changed=self._recording_changed,
             removed=self._recording_gone,
-            listed=soon,
+            listed=self._recordings_listed,
             unreadable=partial(self._unreadable, RECORDINGS),
             with_status=True,
         )
@@ -386,8 +386,18 @@ class Agent:
                 self._clip_statuses.changed(clip_key)
 
     def _recording_gone(self, key: str, _recording: Recording) -> None:
+        self._guard(key, self._points.interrupt, key)
+        self._rings.disown(key)
         self._settle_soon()
         self._recording_statuses.gone(key)
+
+    def _recordings_listed(self) -> None:
+        def since_ns(key: str) -> int | None:
+            known = self._recordings.get(key)
+            return None if known is None else known.created_ns
+
+        self._guard("rings", self._rings.disown_strangers, since_ns)
+        self._settle_soon()
 
     def _point_changed(self, recording: str) -> None:
         self._recording_statuses.changed(recording)
@@ -396,7 +406,7 @@ class Agent:
         self._warn(point.recording, point.reason, f"pod {point.pod} is not recorded: {point.message}")
 
     def _ring_removed(self, point_id: str, cause: Cause) -> None:
-        if cause is not Cause.RETENTION:
+        if cause not in {Cause.RETENTION, Cause.RECORDING}:
             point = PointId.parse(point_id)
             self._warn(point.recording_id, "RingRemoved", f"the ring of pod {point.pod} went: {cause.value}")
 
@@ -474,6 +484,7 @@ class Agent:
                 self._tallies.take(event["id"], event)
                 self._tallies.totals.ended(event["id"])
                 self._points.stopped(event["id"], event["why"])
+                self._rings.drop_disowned()
             case "failure":
                 self._tallies.of(event["recording"]).failures[str(event["class"])] += 1
             case "clip":

@@ -65,6 +65,7 @@ class Cause(StrEnum):
     """Why the ring of an ended point goes."""
 
     RETENTION = "its retention time is over"
+    RECORDING = "its recording was deleted"
     BUDGET = "the disk budget of the node is used up"
     FLOOR = "the node's disk is short of free space"
 

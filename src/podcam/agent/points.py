@@ -213,6 +213,12 @@ class Points:
             self._end(point, PointState.REFUSED, refusal.reason, refusal.message)
             self._refused(point)
 
+    def interrupt(self, recording: str) -> None:
+        """The recording is gone; one of its name, if there is one, is another, and begins anew."""
+        for point in self.of(recording):
+            if point.live and not point.ending:
+                self._end(point, PointState.WAITING, "RecordingDeleted", "its recording was deleted")
+
     def close(self) -> None:
         """The agent ends, and with it recording: rings stay, and a next agent goes on in them."""
         for point in self.all.values():

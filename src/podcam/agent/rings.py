@@ -83,6 +83,8 @@ class Rings:
         self.clips_bytes = 0
         """What all clips took at the last look."""
         self._ended_bytes: dict[str, int] = {}
+        self._disowned: set[str] = set()
+        """Points whose rings hold what was recorded for a recording that is gone."""
 
     def restore(self) -> None:
         """Take up the rings that an earlier agent left."""
@@ -93,8 +95,42 @@ class Rings:
                 continue  # not one of a cluster's
             self.points.resting(point_id, point.recording_id, point.pod, ring.last_ns)
 
+    def disown(self, recording: str) -> None:
+        """A recording is gone: its rings go as soon as they are not written any more.
+
+        One of the same name may be another's: of a namespace that was deleted, and made anew for somebody
+        else.
+        """
+        self._disowned |= {point.id for point in self.points.of(recording) if point.recorded or point.live}
+        self.drop_disowned()
+
+    def disown_strangers(self, since_ns: Callable[[str], int | None]) -> None:
+        """Disown what an earlier agent left of recordings that are gone.
+
+        Args:
+            since_ns: when a recording was made; None where there is none. One that is younger than the end
+                of a ring has the name of the one that the ring was written for, and is another.
+        """
+        rings = resting_rings(self._folder)
+        for point in self.points.all.values():
+            if point.live or point.id not in rings:
+                continue
+            made_ns = since_ns(point.recording)
+            if made_ns is None or rings[point.id].last_ns < made_ns:
+                self._disowned.add(point.id)
+        self.drop_disowned()
+
+    def drop_disowned(self) -> None:
+        """Remove the disowned rings that are not written any more."""
+        for point_id in sorted(self._disowned):
+            point = self.points.all.get(point_id)
+            if point is None or not point.live:
+                self._disowned.discard(point_id)
+                self._remove(budget.Removal(point_id, budget.Cause.RECORDING))
+
     def admit(self, point_id: str, recording: str) -> int | Refusal | None:
         """How many bytes a new point's ring may take (None: as many as asked), or why it has no room."""
+        self.drop_disowned()
         terms = self._terms_of(recording)
         own = _bytes_alone(self._folder.ring(point_id))
         new = LiveRing(point_id, own, terms.asked_bytes, terms.segment_bytes)

@@ -122,6 +122,70 @@ def test_rings_of_a_recording_that_is_gone_keep_the_terms_it_had(node: Node) -> 
     assert [point for point, _ in node.went] == ["shop/checkout/web-1"]
 
 
+def test_rings_go_with_their_recording(node: Node) -> None:
+    node.holds("web-1", MB)
+    node.rings.restore()
+    node.rings.disown("shop/other")
+    assert node.went == []
+    node.rings.disown("shop/checkout")
+    assert node.went == [("shop/checkout/web-1", Cause.RECORDING)]
+    assert node.folder.rings() == []
+    assert node.points.all == {}
+
+
+def test_a_ring_that_is_written_goes_once_it_is_not(node: Node) -> None:
+    point = node.records("web-1")
+    node.holds("web-1", MB)
+    node.points.interrupt("shop/checkout")
+    node.rings.disown("shop/checkout")
+    assert node.recorder.asked[-1] == ("end", point)
+    assert node.went == []
+    node.wanted.clear()
+    node.points.reconcile()
+    node.points.stopped(point, "it was told to")
+    node.rings.drop_disowned()
+    assert node.went == [(point, Cause.RECORDING)]
+    assert node.points.all == {}
+
+
+def test_a_recording_that_is_made_anew_begins_with_an_empty_ring(node: Node) -> None:
+    point = node.records("web-1")
+    ring = node.holds("web-1", MB)
+    node.points.interrupt("shop/checkout")
+    node.rings.disown("shop/checkout")
+    node.points.reconcile()  # there is one of that name again
+    node.points.stopped(point, "it was told to")
+    assert not ring.exists()
+    assert node.recorder.asked[-2:] == [("end", point), ("add", point)]
+    node.points.started(point)
+    node.holds("web-1", MB)
+    node.rings.keep_within()
+    assert ring.exists()
+    assert node.points.all[point].state == "Recording"
+
+
+@pytest.mark.parametrize(
+    ("made_ns", "stays"),
+    [(NOON - 60 * SECOND, True), (NOON + SECOND, False), (None, False)],
+)
+def test_what_an_earlier_agent_left_is_of_the_same_recording_or_goes(
+    node: Node, made_ns: int | None, stays: bool
+) -> None:
+    node.holds("web-1", MB, written_ns=NOON)
+    node.rings.restore()
+    node.rings.disown_strangers(lambda _recording: made_ns)
+    assert bool(node.folder.rings()) is stays
+    assert (node.went == []) is stays
+
+
+def test_what_is_recorded_now_is_no_stranger_s(node: Node) -> None:
+    node.records("web-1")
+    node.holds("web-1", MB, written_ns=NOON)
+    node.rings.disown_strangers(lambda _recording: NOON + SECOND)
+    node.rings.keep_within()
+    assert node.went == []
+
+
 def test_rings_of_ended_pods_go_first_when_the_budget_is_used_up(tmp_path: Path) -> None:
     node = Node(tmp_path / "podcam", 10 * MB)
     node.holds("old", 8 * MB)
