@@ -66,12 +66,14 @@ class Halves:
         back = [p for p in answers.packets if until_ns is None or since_ns <= p.time_ns < until_ns]
         server_packets, server_bytes = answers.server_packets, answers.server_bytes
         if until_ns is not None:
-            server_packets, server_bytes = len(back), _bytes(back)
+            answering = [packet for packet in back if not packet.from_client]
+            server_packets, server_bytes = len(answering), _bytes(answering)
         return replace(
             asked,
             server=answers.server,
             packets=tuple(sorted((*asked.packets, *back), key=lambda packet: packet.frame)),
             counts=self.counts(row),
+            client_packets=asked.client_packets + sum(packet.from_client for packet in back),
             server_packets=server_packets,
             server_bytes=server_bytes,
         )
@@ -127,9 +129,9 @@ def _partial(summary: str) -> Verdict:
 
 
 def _to_proxy(capture: CaptureColumns) -> npt.NDArray[np.intp]:
-    """Rows of packets in one direction, from another address than the loopback's to one of the loopback's."""
+    """Rows from another address than the loopback's to one of the loopback's, which nobody answered there."""
     client, server = capture.connections.client, capture.connections.server
-    return np.flatnonzero((server["packets"] == 0) & _is_loopback(server) & ~_is_loopback(client))
+    return np.flatnonzero((server["syns"] == 0) & _is_loopback(server) & ~_is_loopback(client))
 
 
 def _is_loopback(side: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
@@ -149,13 +151,13 @@ def _paired(capture: CaptureColumns, asked: list[int]) -> dict[int, int]:
 
     At one time a client's address and port have one connection to a proxy; where both halves know the
     client's initial sequence number, it decides. Without SYNs, answers to one that took the same ports later
-    are in one row with those before.
+    are in one row with those before. The kernel does not redirect a packet that it finds out of place, so
+    that a few of the client's may be among the answers.
     """
-    client, table = capture.connections.client, capture.connections.table
-    wanted = {_end(capture, row) for row in asked}
+    wanted, wanted_rows = {_end(capture, row) for row in asked}, frozenset(asked)
     answers: defaultdict[_End, list[int]] = defaultdict(list)
-    for row in np.flatnonzero((client["packets"] == 0) & (table["packets"] > 0)).tolist():
-        if (end := _end(capture, row)) in wanted:
+    for row in np.flatnonzero(capture.connections.table["syn_seen"] == 0).tolist():
+        if (end := _end(capture, row)) in wanted and row not in wanted_rows:
             answers[end].append(row)
     found: dict[int, int] = {}
     for row in asked:
@@ -210,4 +212,5 @@ def _same_isn(capture: CaptureColumns, row: int, other: int) -> bool:
 
 def _at_one_time(capture: CaptureColumns, row: int, other: int) -> bool:
     first, last = capture.connections.table["first_ns"], capture.connections.table["last_ns"]
-    return bool(first[row] <= last[other] and first[other] <= last[row])
+    silent = capture.connections.client["packets"][other] == 0
+    return bool(silent and first[row] <= last[other] and first[other] <= last[row])

@@ -15,7 +15,7 @@ from podcam.model.connection import Conversation, TcpFlags
 from podcam.model.point import Endpoint
 
 _SECOND: Final = 1_000_000_000
-_CONNECTS_WITHIN_NS: Final = _SECOND
+_CONNECTS_WITHIN_NS: Final = 5 * _SECOND
 """A proxy makes its connection when it accepts one, or when it has read what is asked of it."""
 _ENDS_WITHIN_NS: Final = 2 * _SECOND
 """When one has ended, the proxy soon ends the other."""

@@ -99,6 +99,16 @@ def test_of_what_went_to_a_proxy_without_its_answers_nothing_is_said(tmp_path: P
     assert "127.0.0.1:15001" in row.verdict.summary
 
 
+def test_a_packet_that_the_kernel_did_not_redirect_belongs_to_its_connection(tmp_path: Path) -> None:
+    exchange = Exchange(40_000).log_in().leave()
+    packets = redirected(exchange.near.packets)
+    packets[-1] = exchange.near.packets[-1]
+    near, far = legs(case_of(tmp_path, packets, exchange.far.packets), exchange)
+    assert near.verdict.id is VerdictId.OK
+    assert near.leg is not None
+    assert near.client_packets == far.client_packets
+
+
 def test_ports_that_are_used_again_are_told_apart_by_sequence_numbers(tmp_path: Path) -> None:
     first, second = Exchange(40_000).log_in().leave(), Exchange(40_000, 50).ask(startup()).server_resets()
     second.near = Talk((POD, 40_000), SERVER, (77, 99), START_NS + 50 * MS).open()
