@@ -1,9 +1,11 @@
 """Finding and entering network namespaces, as root and as an ordinary user."""
 
+import fcntl
 import os
 import select
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -98,6 +100,20 @@ def test_a_namespace_that_went_away() -> None:
         with pytest.raises(CaptureError, match=f"{where.name} is gone"):
             list_interfaces(where)
         lab.ip("netns", "add", where.name)
+
+
+def test_an_interface_may_have_any_name() -> None:
+    """The kernel takes all but spaces, slashes and colons: a name that is no text is no reason to end."""
+
+    def rename() -> None:
+        request = struct.pack("16s16s", b"any", b"x\xff")
+        with udp_socket() as sock:
+            fcntl.ioctl(sock, 0x8923, request)  # SIOCSIFNAME: netdevice(7)
+
+    with lab.namespace() as where:
+        lab.ip("-n", str(where.name), "link", "add", "any", "type", "veth", "peer", "other")
+        lab.inside(where, rename)
+        assert "x\\xff" in {interface.name for interface in list_interfaces(where)}
 
 
 def test_interfaces_come_are_renamed_and_go() -> None:

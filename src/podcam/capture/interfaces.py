@@ -118,6 +118,10 @@ def _interface(body: memoryview) -> Interface:
     while offset + _ATTRIBUTE.size <= len(body):
         length, kind = _ATTRIBUTE.unpack_from(body, offset)
         if kind == _IFLA_IFNAME:
-            name = bytes(body[offset + _ATTRIBUTE.size : offset + length]).rstrip(b"\0").decode()
+            name = (
+                bytes(body[offset + _ATTRIBUTE.size : offset + length])
+                .rstrip(b"\0")
+                .decode(errors="backslashreplace")
+            )
         offset += -(-max(length, _ATTRIBUTE.size) // 4) * 4
     return Interface(index, name, hardware_type)

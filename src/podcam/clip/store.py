@@ -55,7 +55,11 @@ class ClipStore:
             except OSError as error:
                 raise ClipError(f"cannot make a clip in {self.folder}: {error.strerror}") from error
             manifest = replace(manifest, id=clip_id)
-            write_manifest(path, manifest)
+            try:
+                write_manifest(path, manifest)
+            except ClipError:  # as on a full disk; a folder without a manifest would stay for ever
+                shutil.rmtree(path, ignore_errors=True)
+                raise
             return Clip(path, manifest, pinned=False, bytes=0)
 
     @staticmethod

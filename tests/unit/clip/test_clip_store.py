@@ -1,5 +1,6 @@
 """Clips on disk: their manifest, their names, their budget."""
 
+import errno
 import json
 import os
 from dataclasses import replace
@@ -196,3 +197,19 @@ def test_clips_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ClipError, match="cannot make a clip in"):
         ClipStore(tmp_path / "file").create(MANIFEST, "x")
+
+
+def test_a_clip_that_cannot_be_made_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a full disk, where every further failure tries again."""
+    store = ClipStore(tmp_path)
+    manifest = Manifest(id="clip", reason="why", created_ns=NOW, window=Window(NOW, NOW + 1))
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(ClipError, match="No space left"):
+            store.create(manifest, "asked")
+    assert list(tmp_path.iterdir()) == []
+    assert store.create(manifest, "asked").path.name == "clip"
