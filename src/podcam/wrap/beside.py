@@ -234,8 +234,8 @@ class _Beside:
             return
         self._server.start()
         tell(
-            f"clips are handed out at port {port} of the pod's loopback address: whoever may forward a port of "
-            "this pod, or run something in it, can read its packets"
+            f"clips are handed out at port {port} of the pod's loopback address: whoever may forward a port "
+            "of this pod, or run something in it, can read its packets"
         )
 
     def _linger(self) -> None:
