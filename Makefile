@@ -23,11 +23,12 @@ demo: $(VENV)/.demo  ## Record, fail, clip, diagnose: the whole way in under a m
 
 test: $(VENV)/.dev  ## All tests; those that lack a right or a program skip, and say why
 	@scripts/system-packages "the tests" tcpdump=tcpdump tshark=tshark dumpcap=wireshark-common \
-		ip=iproute2 nft=nftables sysctl=procps openssl=openssl || true
+		ip=iproute2 nft=nftables sysctl=procps openssl=openssl sudo=sudo || true
 	$(BIN)/python -m pytest $(PYTEST)
 
 # One by one: there is one cluster.
 e2e: $(VENV)/.dev  ## Tests on a real cluster, which PODCAM_E2E_KUBECONFIG names; without it they say how to get one
+	@scripts/system-packages "the tests on a cluster" musl-gcc=musl-tools || true
 	$(BIN)/python -m pytest tests/e2e $(E2E)
 
 check: $(VENV)/.dev  ## Style, types, the rooms' directions, the pinned requirements
@@ -45,12 +46,14 @@ bench: $(VENV)/.dev bench-programs  ## What the design promises, measured beside
 	$(BIN)/python bench/recorder.py
 	$(BIN)/python bench/detector.py
 	$(BIN)/python bench/idle.py
+	$(BIN)/python bench/wrap.py
 	$(BIN)/python bench/analyser.py
 
 bench-quick: $(VENV)/.dev bench-programs  ## One short iteration of every benchmark, to see that it still runs
 	$(BIN)/python bench/recorder.py --quick
 	$(BIN)/python bench/detector.py --quick
 	$(BIN)/python bench/idle.py --quick
+	$(BIN)/python bench/wrap.py --quick
 	$(BIN)/python bench/analyser.py --quick
 
 bench-programs:
