@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import struct
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -554,6 +555,31 @@ def test_a_ring_shrinks_at_once_and_grows_again(own: OwnRecorder, pods: list[Nam
     own.recorder.limit(point, 4_000_000)
     while size() < 3_000_000:
         fill()
+
+
+def test_many_points_are_watched_at_once_beside_a_busy_one(own: OwnRecorder, pods: list[Namespace]) -> None:
+    """The detector reads in rounds of a tenth of a second; it does not take a round for each of them."""
+    own.recorder.define("web", settings(on=(FailureClass.REFUSED,)))
+    own.add(pods[0])
+    ended = threading.Event()
+
+    def keep_busy() -> None:
+        while not ended.wait(0.01):
+            refused(pods[0])
+
+    busy = threading.Thread(target=keep_busy)
+    busy.start()
+    try:
+        own.until_event("failure")
+        points = [PointSettings(f"web/{n}", f"ns/{n}", "web", pods[1]) for n in range(50)]
+        own.recorder.add_all([(point, None) for point in points])
+        begun = time.monotonic()
+        refused(pods[1])
+        own.until_event("failure", id="web/49")
+        assert time.monotonic() - begun < 3  # a round for each: more than 5
+    finally:
+        ended.set()
+        busy.join()
 
 
 # --- deaths ---

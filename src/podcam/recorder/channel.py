@@ -6,6 +6,7 @@ notices within one message that its supervisor is gone, however that died.
 
 import array
 import json
+import select
 import socket
 from collections import deque
 from collections.abc import Sequence
@@ -75,6 +76,12 @@ class Channel:
                 descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
         message: Message = json.loads(body)
         return message, list(descriptors)
+
+    def waits(self) -> bool:
+        """Whether `receive` would not have to wait."""
+        poller = select.poll()
+        poller.register(self._socket, select.POLLIN)
+        return bool(poller.poll(0))
 
     def close(self) -> None:
         """Close this end."""

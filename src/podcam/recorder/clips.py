@@ -278,9 +278,12 @@ class Clips:
             filter=source["filter"],
         )
 
-    def frozen(self, clip_id: str, now_ns: int, *, ended: bool) -> None:
-        """The writer has kept every part, until now or (`ended`) to the end of the window."""
-        growing = self._growing.get(clip_id)
+    def frozen(self, message: Message, now_ns: int) -> None:
+        """The writer has kept every part, until now or (`ended`) to the end of the window.
+
+        That may cross the request for a longer one; then it tells of another end.
+        """
+        growing = self._growing.get(message["clip"])
         if growing is None:
             return
         if not growing.told:
@@ -288,7 +291,7 @@ class Clips:
             self._kept[growing.recording] += 1
             self._write(growing)
             self._tell_clip(growing)
-        if ended:
+        if message["ended"] and message["request"] == growing.requests:
             growing.ended_ns = now_ns
             if not self._helpers.count():
                 self.all_counted()

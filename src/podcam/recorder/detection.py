@@ -83,7 +83,8 @@ class _PointDetector:
         self.detector = detector
         self._ring = ControlRing(control, frames)
         self.lost = 0
-        self.told = (0, 0, 0)
+        self.told: tuple[int, int, int] | None = None
+        """The counts of which the supervisor was told; first that it begins at zero again."""
         self._untold: deque[Message] = deque(maxlen=_MOST_UNTOLD)
         """Failures that the supervisor has not been told of: it may be slow."""
         self.forgone = 0
@@ -151,7 +152,7 @@ class Detection:
             points = {self._by_descriptor[fd] for fd, _ in ready if fd in self._by_descriptor}
             for point in points:
                 self._read(point)
-            if any(fd == self._channel.fileno() for fd, _ in ready):
+            while self._channel.waits() and not self._stopping:  # a round may be long
                 self._obey_next()
             if begun >= self._tick_due:
                 self._keep_time()

@@ -51,6 +51,8 @@ class GrowingClip:
     """By point: until when its ring was written that rests, and what was kept of that."""
     bytes: int = 0
     """What has been kept of it so far, on disk."""
+    requests: int = 0
+    """So many times the writer was asked for it."""
     answer: Answer | None = None
     told: bool = False
     changed: bool = False
@@ -85,7 +87,8 @@ class GrowingClip:
         kept.append(good)
 
     def request(self, points: list[str]) -> Message:
-        """What the writer is to keep of these points."""
+        """What the writer is to keep of these points: a message for it, which counts."""
+        self.requests += 1
         window = self.opened.window
         comparisons = {
             point_id: [(w.start_ns, w.end_ns) for w in windows]
@@ -94,6 +97,7 @@ class GrowingClip:
         return {
             "do": "freeze",
             "clip": self.id,
+            "request": self.requests,
             "folder": str(self.clip.path),
             "window": (window.start_ns, window.end_ns),
             "points": points,

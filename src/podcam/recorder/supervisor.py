@@ -383,7 +383,7 @@ class Recorder:
             case "part":
                 self._clips.part(message)
             case "frozen":
-                self._clips.frozen(message["clip"], time.time_ns(), ended=message["ended"])
+                self._clips.frozen(message, time.time_ns())
             case "dropped":
                 self._clips.dropped(message["clip"])
             case "warning":

@@ -55,7 +55,7 @@ when the filter was closed."""
 class _PointWriter:
     """One point: its kernel ring, its ring on disk, and what was counted since the start."""
 
-    def __init__(self, point_id: str, sock: socket.socket, shape: Geometry, ring: Ring) -> None:
+    def __init__(self, point_id: str, sock: socket.socket, kernel: MappedRing, ring: Ring) -> None:
         self.id = point_id
         self.ring = ring
         self.flags = 0
@@ -66,7 +66,7 @@ class _PointWriter:
         self.busy_seconds = time.monotonic()
         """When it was last fuller than a quiet ring."""
         self._socket = sock
-        self._kernel = MappedRing(sock, shape)
+        self._kernel = kernel
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -135,6 +135,8 @@ class _OpenClip:
     folder: Path
     due: float
     ends: float = 0.0
+    request: int = 0
+    """The number of the last request for it."""
     windows: dict[str, tuple[Window, ...]] = field(default_factory=dict)
     """By point: the clip's window, and what is kept beside it to compare with."""
     begun: bool = False
@@ -151,12 +153,14 @@ class _Syncer:
         self._thread = threading.Thread(target=self._run, name="sync", daemon=True)
         self._thread.start()
 
-    def sync(self, paths: list[Path]) -> bool:
-        """Sync these; False when the disk is not yet done with the last ones."""
-        if not self._paths.empty():
-            return False
+    @property
+    def is_behind(self) -> bool:
+        """Whether the disk is not yet done with what it was last given."""
+        return not self._paths.empty()
+
+    def sync(self, paths: list[Path]) -> None:
+        """Sync these."""
         self._paths.put(paths)
-        return True
 
     def _run(self) -> None:
         while True:
@@ -190,6 +194,8 @@ class Writer:
         self._status_due = time.monotonic() + _STATUS_SECONDS
         self._sync_due = time.monotonic() + _SYNC_SECONDS
         self._syncer = _Syncer()
+        self._unsynced: list[Path] = []
+        """What points that have left wrote since the last time."""
         self._evicted: queue.SimpleQueue[int] = queue.SimpleQueue()
         threading.Thread(target=_close_all, args=(self._evicted,), name="evict", daemon=True).start()
         self._stopping = False
@@ -254,6 +260,7 @@ class Writer:
         if message["point"] in self._leaving:
             self._remove(message["point"])
         try:
+            kernel = MappedRing(sock, Geometry(*message["shape"]))
             ring = Ring(
                 Path(message["folder"]),
                 _source(message),
@@ -262,7 +269,6 @@ class Writer:
                 now_ns=time.time_ns(),
                 close=self._evicted.put,
             )
-            point = _PointWriter(message["point"], sock, Geometry(*message["shape"]), ring)
         except PodcamError as error:
             sock.close()
             self._outbox.put(
@@ -271,6 +277,7 @@ class Writer:
             return
         if message["gap"]:
             ring.note("gap", message["gap"], time.time_ns())
+        point = _PointWriter(message["point"], sock, kernel, ring)
         point.flags = FLAG_PAYLOAD_CUT if message["cut"] else 0
         self._points[point.id] = point
         self._news.add(point.id)
@@ -295,6 +302,7 @@ class Writer:
         counts = point.counts()
         point.close_kernel_ring()
         point.ring.close(time.time_ns())
+        self._unsynced += point.ring.take_unsynced()
         del self._points[point_id]
         self._news.discard(point_id)
         self._tell_notices(point)
@@ -345,7 +353,7 @@ class Writer:
             for point_id in message["points"]
             if point_id in self._points
         }
-        clip.ends = ends
+        clip.ends, clip.request = ends, message["request"]
         if clip.begun:
             clip.due = ends
             for point_id, windows in clip.windows.items():
@@ -376,9 +384,14 @@ class Writer:
             self._tell_status(now, self._outbox.offer)
         if self._sync_due <= now:
             self._sync_due = now + _SYNC_SECONDS
-            self._syncer.sync(
-                [path for point in self._points.values() for path in point.ring.take_unsynced()]
-            )
+            if not self._syncer.is_behind:
+                self._sync()
+
+    def _sync(self) -> None:
+        paths, self._unsynced = self._unsynced, []
+        for point in self._points.values():
+            paths += point.ring.take_unsynced()
+        self._syncer.sync(paths)
 
     def _act_on(self, clip: _OpenClip, *, ended: bool) -> None:
         for point_id, windows in clip.windows.items():
@@ -386,7 +399,7 @@ class Writer:
         clip.begun, clip.due = True, clip.ends
         if ended:
             del self._clips[clip.id]
-        self._outbox.put({"is": "frozen", "clip": clip.id, "ended": ended})
+        self._outbox.put({"is": "frozen", "clip": clip.id, "request": clip.request, "ended": ended})
 
     def _freeze_point(
         self, clip: _OpenClip, point: _PointWriter, windows: tuple[Window, ...], *, ended: bool

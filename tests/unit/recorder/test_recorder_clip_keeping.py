@@ -77,10 +77,13 @@ class Paper:
 
     def frozen(self, now_ns: int, *, ended: bool) -> None:
         """The writer did what was asked last."""
-        clip = self.requests[-1]["clip"]
+        self.did(self.requests[-1], now_ns, ended=ended)
+
+    def did(self, request: Message, now_ns: int, *, ended: bool) -> None:
+        clip = request["clip"]
         totals = {"packets": 3, "bytes": 300, "dropped": 0, "first_ns": NOON, "last_ns": NOON}
         self.clips.part({"clip": clip, "point": "pod", "folder": "pod", "how": "link", "totals": totals})
-        self.clips.frozen(clip, now_ns, ended=ended)
+        self.clips.frozen({"clip": clip, "request": request["request"], "ended": ended}, now_ns)
 
     def manifest(self) -> Manifest:
         (clip,) = self.store.clips()
@@ -135,6 +138,27 @@ def test_a_clip_is_complete_when_the_counts_have_come(paper: Paper) -> None:
     assert paper.events() == ["clip", "complete"]
 
 
+def test_a_window_that_grew_just_as_the_writer_ended_it_is_kept_to_its_new_end(paper: Paper) -> None:
+    paper.detector_answers = False
+    paper.fail(NOON, failure(NOON))
+    paper.fail(NOON + 9 * SECOND, failure(NOON + 9 * SECOND))
+    first, second = paper.requests
+    paper.did(first, NOON + 10 * SECOND, ended=True)
+    assert paper.manifest().state == "open"
+    paper.did(second, NOON + 19 * SECOND, ended=True)
+    assert paper.manifest().state == "complete"
+    assert paper.manifest().window.end_ns == NOON + 19 * SECOND
+
+
+def test_what_became_of_connections_is_not_kept_without_a_clip(paper: Paper) -> None:
+    """Every point that ends tells of it; in a while there are thousands."""
+    paper.detector_answers = False
+    paper.clips.counted("pod", (ServerCounts(SERVER, NOON - SECOND, 7, {}),))
+    paper.fail(NOON, failure(NOON))
+    paper.frozen(NOON + 10 * SECOND, ended=True)
+    assert paper.manifest().parts[0].servers == ()
+
+
 def test_a_clip_is_complete_without_a_detector(paper: Paper) -> None:
     paper.detector_answers = False
     paper.fail(NOON, failure(NOON))
@@ -152,7 +176,7 @@ def test_a_clock_set_back_ends_the_window_and_the_next_failure_gets_a_clip_of_it
     paper.fail(earlier + SECOND, failure(earlier + SECOND, FailureClass.RESET_EARLY))
     assert paper.requests[-1]["clip"] != first
     assert paper.requests[-1]["window"] == (earlier - 59 * SECOND, earlier + 11 * SECOND)
-    paper.clips.frozen(first, earlier + 9 * SECOND, ended=True)
+    paper.did(paper.requests[0], earlier + 9 * SECOND, ended=True)
     window = next(clip.manifest.window for clip in paper.store.clips() if clip.manifest.id == first)
     assert window == Window(NOON - 60 * SECOND, NOON + 10 * SECOND)  # its packets have these times
 
@@ -261,7 +285,7 @@ def test_what_holds_no_packet_has_no_parts(paper: Paper) -> None:
     keep(paper)
     totals = {"packets": 0, "bytes": 0, "dropped": 0, "first_ns": None, "last_ns": None}
     paper.clips.part({"clip": "ns_clip", "point": "pod", "folder": "pod", "how": "link", "totals": totals})
-    paper.clips.frozen("ns_clip", NOON + 10 * SECOND, ended=True)
+    paper.clips.frozen({"clip": "ns_clip", "request": 1, "ended": True}, NOON + 10 * SECOND)
     assert paper.manifest().parts == ()
     assert paper.told[-1][1]["packets"] == 0
 
@@ -297,7 +321,7 @@ def test_failures_extend_the_clip_that_was_joined(paper: Paper) -> None:
     keep(paper, joins=True)
     paper.fail(NOON + SECOND, failure(NOON + SECOND))
     assert [request["clip"] for request in paper.requests] == ["ns_clip", "ns_clip"]
-    paper.clips.frozen("ns_clip", NOON + 2 * SECOND, ended=False)
+    paper.frozen(NOON + 2 * SECOND, ended=False)
     (event,) = [fields for kind, fields in paper.told if kind == "clip"]
     assert (event["origin"], event["failure"]["failed_ns"]) == ("kept", NOON + SECOND)
 
@@ -316,7 +340,7 @@ def test_a_dropped_clip_goes_when_the_writer_has_let_go_of_it(paper: Paper) -> N
     assert paper.requests[-1] == {"do": "drop", "clip": "ns_clip"}
     assert len(paper.store.clips()) == 1
     paper.clips.dropped("ns_clip")
-    paper.clips.frozen("ns_clip", NOON, ended=True)
+    paper.clips.frozen({"clip": "ns_clip", "request": 1, "ended": True}, NOON)
     assert paper.store.clips() == []
     paper.clips.drop("never there")
 
