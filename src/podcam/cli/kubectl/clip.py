@@ -110,9 +110,9 @@ def _tell(clip: dict[str, Any]) -> int:
     code = 0
     parts = parts_of(clip)
     for part in parts:
-        packets = "" if part.packets is None else f", {part.packets:,} packets"
+        held = f", segments of {part.packets:,} packets, {format_size(part.bytes)}" if part.packets else ""
         why = f": {part.message}" if part.message else ""
-        say(f"  {part.node}: {part.state.lower()}{packets}, {format_size(part.bytes)}{why}")
+        say(f"  {part.node}: {part.state.lower()}{held}{why}")
         code |= part.state == "Failed"
     missing = clip.get("status", {}).get("missing", [])
     for node in missing:

@@ -56,8 +56,8 @@ def test_it_makes_a_clip_of_the_only_recording_and_waits_for_all_parts(
     assert err.splitlines() == [
         "1/2 parts",
         "2/2 parts",
-        "  node-1: complete, 1,200 packets, 50KB",
-        "  node-2: nothing, 0B: the ring began later",
+        "  node-1: complete, segments of 1,200 packets, 50KB",
+        "  node-2: nothing: the ring began later",
     ]
     made = cluster.objects[path_of(CLIPS, "shop", NAME)]
     assert made["metadata"]["labels"] == {RECORDING_LABEL: "web"}
