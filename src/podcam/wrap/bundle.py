@@ -125,7 +125,7 @@ def make_bundle(folder: Path) -> Bundle:
     """Copy this interpreter and Podcam into `folder`, which may exist; with NET_RAW where that may be given.
 
     Raises:
-        UsageError: this interpreter cannot be copied: it is not of glibc.
+        UsageError: this interpreter cannot be copied: it is not of glibc, or not linked as most are.
         RightsError: the folder cannot be written.
     """
     found = _imported()
@@ -135,6 +135,8 @@ def make_bundle(folder: Path) -> Bundle:
         capable = _set_capability(folder / "bin/python3")
     except OSError as error:
         raise RightsError(f"cannot write the recorder into {folder}: {error.strerror}") from error
+    except (ValueError, struct.error) as error:
+        raise UsageError(f"this Python cannot be copied: {error}") from error
     files = [path for path in folder.rglob("*") if path.is_file()]
     return Bundle(folder, sum(path.stat().st_size for path in files), len(files), capable)
 

@@ -71,6 +71,8 @@ def bound_to(content: bytes, loader: str, libraries: str) -> bytes:
     dynamic = _only(headers, _DYNAMIC)
     interpreter, note = _only(headers, _INTERP), _only(headers, _NOTE)
     entries = dict(_dynamic(content, dynamic))
+    if not {_DT_STRTAB, _DT_STRSZ} <= entries.keys():
+        raise ValueError("its dynamic section names no strings")
     repeated = [e for e in _dynamic(content, dynamic) if e[0] not in {_DT_RPATH, _DT_RUNPATH}]
 
     strings_at = _offset_of(headers, entries[_DT_STRTAB])

@@ -1,0 +1,97 @@
+import errno
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from podcam.errors import PodcamError, RightsError
+from podcam.wrap.companion import RECORDING, BesideRecorder, cannot_record, say
+
+
+@pytest.fixture(autouse=True)
+def children_are_told_of() -> Iterator[None]:
+    """As in the first process, where all signals are blocked."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    yield
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def no_more_processes() -> int:
+    raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+
+def reap(companion: BesideRecorder) -> None:
+    companion.ended(*os.waitpid(-1, 0))
+
+
+def until_told() -> int:
+    while os.read(0, 100):
+        continue
+    return 0
+
+
+def let_time_pass(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr("podcam.wrap.companion.time.monotonic", lambda: now + seconds)
+
+
+def test_a_limit_of_processes_ends_nobody(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    companion = BesideRecorder(until_told)
+    monkeypatch.setattr(os, "fork", no_more_processes)
+    companion.before_app()
+    companion.after_app()
+    assert "no process can be started for it" in capfd.readouterr().err
+    assert companion.due_seconds() == pytest.approx(1, abs=0.5)
+    companion.app_ended(0, None)
+
+
+def test_where_recording_is_required_that_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fork", no_more_processes)
+    with pytest.raises(PodcamError, match="required and cannot begin: no process"):
+        BesideRecorder(until_told, required=True).before_app()
+
+
+def refuse(error: PodcamError) -> Callable[[], int]:
+    return lambda: cannot_record(error)
+
+
+def test_what_cannot_be_helped_is_told_once_and_not_tried_again(capfd: pytest.CaptureFixture[str]) -> None:
+    companion = BesideRecorder(refuse(RightsError("no right")))
+    companion.after_app()
+    reap(companion)
+    assert capfd.readouterr().err == "podcam: not recording: no right; the app goes on\n"
+    assert companion.due_seconds() is None
+
+
+def test_the_same_reason_is_told_once_while_the_pauses_grow(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    companion = BesideRecorder(refuse(PodcamError("a bad day")))
+    companion.after_app()
+    pauses = []
+    for _ in range(3):
+        reap(companion)
+        pauses.append(round(companion.due_seconds() or 0))
+        let_time_pass(monkeypatch, sum(pauses) + 1)
+        companion.act()
+    reap(companion)
+    assert pauses == [1, 2, 4]
+    told = capfd.readouterr().err
+    assert told == "podcam: not recording: a bad day; it is tried again in 1 s, the app goes on\n"
+
+
+def test_one_that_is_required_is_waited_for() -> None:
+    def record() -> int:
+        say(RECORDING)
+        return until_told()
+
+    companion = BesideRecorder(record, required=True)
+    companion.before_app()
+    companion.after_app()
+    companion.app_ended(0, None)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
