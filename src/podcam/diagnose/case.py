@@ -135,9 +135,9 @@ def nearest_good(connections: Iterable[DiagnosedConnection]) -> dict[int, int]:
 
 
 def _servers_of(row: DiagnosedConnection) -> tuple[tuple[object, ...], tuple[object, ...]]:
-    """A connection's server as its point sees it, and as any does."""
+    """A connection's server as its point sees it, by the same way, and as any does."""
     server = (row.server.ip, row.server.port)
-    return (row.capture, row.point, *server), server
+    return (row.capture, row.point, row.proxy, *server), server
 
 
 def _diagnosed(

@@ -23,6 +23,8 @@ from podcam.model.verdict import Fault, Phase, VerdictId
 
 _V4_LOOPBACK: Final = np.uint64(0xFFFF_7F)
 """Of an IPv4-mapped address, without its last three bytes."""
+_ANSWERED_WITHIN_NS: Final = 1_000_000_000
+"""A proxy on the same host, which refuses for example."""
 _MOST_ALIKE: Final = 64
 """Rows of one client's address and port that are looked through for a half."""
 
@@ -213,4 +215,4 @@ def _same_isn(capture: CaptureColumns, row: int, other: int) -> bool:
 def _at_one_time(capture: CaptureColumns, row: int, other: int) -> bool:
     first, last = capture.connections.table["first_ns"], capture.connections.table["last_ns"]
     silent = capture.connections.client["packets"][other] == 0
-    return bool(silent and first[row] <= last[other] and first[other] <= last[row])
+    return bool(silent and first[row] <= last[other] and first[other] <= last[row] + _ANSWERED_WITHIN_NS)

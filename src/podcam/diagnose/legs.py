@@ -144,9 +144,17 @@ def is_loopback(ip: str) -> bool:
 
 def _one_exchange(near: Stretch, far: Stretch) -> bool:
     """Whether times and sizes allow that the second is the first passed on."""
-    return _times_fit(near, far) and (
-        _sizes_fit(near, far) if near.encrypted == far.encrypted else _sizes_fit_but_for_tls(near, far)
-    )
+    if not _times_fit(near, far):
+        return False
+    if near.encrypted == far.encrypted:
+        return _sizes_fit(near, far)
+    return _of_a_mesh(near, far) and _sizes_fit_but_for_tls(near, far)
+
+
+def _of_a_mesh(near: Stretch, far: Stretch) -> bool:
+    """Whether it is an app's own proxy: only there can one leg be taken for another that is encrypted."""
+    own = near.proxy is not None or is_loopback(far.client.ip)
+    return own and near.server.port == far.server.port
 
 
 def _times_fit(near: Stretch, far: Stretch) -> bool:

@@ -50,7 +50,12 @@ class _Places:
         }
 
     def finding(self, group: Sequence[DiagnosedConnection]) -> Finding | None:
-        """What its points prove together about one connection."""
+        """What its points prove together about one connection.
+
+        Nothing of one that its host redirected: what left for the server is another, of the proxy.
+        """
+        if any(row.proxy is not None for row in group):
+            return None
         if len(group) == 1:
             return self._seen_by_client_only(group[0])
         ordered = self._ordered(group)

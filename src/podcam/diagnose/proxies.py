@@ -13,7 +13,7 @@ from podcam.model.connection import Conversation, TcpFlags
 from podcam.model.diagnosis import DiagnosedConnection, Leg, LegEnd
 from podcam.model.verdict import Fault, Phase, Protocol
 
-_MOST_ROWS: Final = 100_000
+_MOST_ROWS: Final = 20_000
 """Connections at a point among which legs are looked for."""
 _GUESS: Final = "As a guess, by times and sizes,"
 
@@ -78,8 +78,10 @@ def _told(
         near, far = rows[near_id], rows[far_id]
         began = _began(near, far, courses[near_id].end, courses[far_id].end)
         proxy = called(near.proxy or near.server)
-        went_on = f"it went on as connection {far_id} to {called(far.server)}, through a proxy at {proxy}"
-        came = f"it is what a proxy at {proxy} made of connection {near_id} from {called(near.client)}"
+        went_on = (
+            f"a proxy at {proxy} passed it on from {far.client} to {called(far.server)} (connection {far_id})"
+        )
+        came = f"it is what a proxy at {proxy} made of that from {called(near.client)} (connection {near_id})"
         yield near_id, _with(near, Leg(far_id, LegEnd.SERVER, began), f"{_GUESS} {went_on}", far)
         yield far_id, _with(far, Leg(near_id, LegEnd.CLIENT, began), f"{_GUESS} {came}", near)
     for unclear, count in legs.doubtful.items():

@@ -133,12 +133,13 @@ def test_legs_are_joined_and_named_as_a_guess(tmp_path: Path) -> None:
     assert (near.leg.connection, near.leg.towards, near.leg.began) == (far.id, LegEnd.SERVER, LegEnd.SERVER)
     assert (far.leg.connection, far.leg.towards, far.leg.began) == (near.id, LegEnd.CLIENT, LegEnd.SERVER)
     assert (
-        f"As a guess, by times and sizes, it went on as connection {far.id} to 10.0.0.2:5432, through a "
-        "proxy at 127.0.0.1:15001, and the failure began there (reset-during-startup)."
+        "As a guess, by times and sizes, a proxy at 127.0.0.1:15001 passed it on from 10.0.0.1:60000 to "
+        f"10.0.0.2:5432 (connection {far.id}), and the failure began there (reset-during-startup)."
     ) in near.verdict.summary
     assert (
-        f"As a guess, by times and sizes, it is what a proxy at 127.0.0.1:15001 made of connection {near.id} "
-        "from 10.0.0.1:40000; the failure began here, and went on there (closed-during-startup)."
+        "As a guess, by times and sizes, it is what a proxy at 127.0.0.1:15001 made of that from "
+        f"10.0.0.1:40000 (connection {near.id}); the failure began here, and went on there "
+        "(closed-during-startup)."
     ) in far.verdict.summary
 
 
@@ -220,6 +221,7 @@ FAR = replace(
         replace(FAR, proxy=NEAR.proxy),
         replace(FAR, encrypted=True, server_bytes=899),
         replace(FAR, encrypted=True, client_bytes=100_000),
+        replace(FAR, encrypted=True, server=Endpoint("10.244.0.9", 443)),
     ],
 )
 def test_what_speaks_against_a_pair(far: Stretch) -> None:
@@ -238,6 +240,25 @@ def test_what_speaks_against_a_pair(far: Stretch) -> None:
 )
 def test_what_does_not(far: Stretch) -> None:
     assert join_legs([NEAR, far], lambda *_: True).further == {1: 2}
+
+
+def test_an_encrypted_connection_of_a_server_is_not_taken_for_what_it_asks_of_others() -> None:
+    """Sizes leave too much room when one leg is encrypted and the proxy is no app's own."""
+    asked = replace(NEAR, server=Endpoint("10.0.0.3", 5432), proxy=None, encrypted=True, server_bytes=5_000)
+    own = replace(FAR, client=Endpoint("10.0.0.3", 9), asked_ns=3)
+    assert join_legs([asked, own], lambda *_: True).further == {}
+    plain = replace(asked, encrypted=False, server_bytes=own.server_bytes)
+    assert join_legs([plain, own], lambda *_: True).further == {1: 2}
+
+
+def test_a_good_connection_by_the_same_way_is_compared_with(tmp_path: Path) -> None:
+    good, failed = Exchange(40_000).log_in().leave(), Exchange(40_001, 40).ask(startup()).server_resets()
+    case = case_of(tmp_path, good.packets, failed.packets)
+    near, far = legs(case, failed)
+    assert case.diagnosis.comparisons == {
+        near.id: legs(case, good)[0].id,
+        far.id: legs(case, good)[1].id,
+    }
 
 
 def test_packets_are_read_only_where_there_is_a_choice() -> None:

@@ -15,6 +15,7 @@ from podcam.model.diagnosis import DiagnosedConnection, Diagnosis
 from podcam.model.point import Gap, Interface, Point, Window
 from podcam.model.verdict import Fault, VerdictId
 from podcam.ring import Ring, Source, Totals
+from proxied import redirected
 from traces import ACK, FIN, MS, PSH, RST, START_NS, SYN, Talk, Timed, ethernet
 
 SECOND = 10**9
@@ -345,6 +346,16 @@ def test_a_refusal_that_does_not_come_from_the_pod(tmp_path: Path) -> None:
     assert row.verdict.summary.endswith(
         "never arrived at pod shop/db-0: something between the two answered it."
     )
+
+
+def test_what_a_proxy_refuses_was_not_lost_on_the_way(tmp_path: Path) -> None:
+    """Its host redirected the SYN: that it did not arrive at the server's pod says nothing."""
+    talk = Talk((WEB[0], 40000), (DB[0], 5432), (5_000, 0))
+    talk.client(SYN)
+    talk.server(RST | ACK)
+    row = direct(tmp_path, redirected(talk.packets, pod=WEB[0]), NAMES)
+    assert (row.verdict.id, row.verdict.fault) == (VerdictId.CONNECT_REFUSED, Fault.SERVER)
+    assert "never arrived" not in row.verdict.summary
 
 
 # --- gaps ---
