@@ -43,8 +43,8 @@ class Kubectl:
                 "is the cluster reachable?"
             ) from None
         if done.returncode:
-            complaint = done.stderr.strip() or f"exit code {done.returncode}"
-            raise KubernetesError(f"`kubectl {' '.join(arguments)}`: {complaint}")
+            complaint = done.stderr.strip().removeprefix("error: ") or f"exit code {done.returncode}"
+            raise KubernetesError(f"kubectl {arguments[0]}: {complaint}")
         return done.stdout
 
     def namespace(self) -> str:

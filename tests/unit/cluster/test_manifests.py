@@ -61,7 +61,7 @@ def test_a_stream_of_documents() -> None:
 
 @with_kubectl
 def test_a_complaint_of_kubectl_is_told() -> None:
-    with pytest.raises(KubernetesError, match=r"`kubectl kustomize /nowhere`: .*nowhere"):
+    with pytest.raises(KubernetesError, match=r"^kubectl kustomize: .*nowhere"):
         Kubectl().run("kustomize", "/nowhere")
 
 
@@ -83,7 +83,7 @@ def test_the_namespace_of_a_context(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
     assert Kubectl().namespace() == "shop"
     assert Kubectl(["--context=b"]).namespace() == "default"
-    with pytest.raises(KubernetesError, match="cannot locate context other"):
+    with pytest.raises(KubernetesError, match=r"^kubectl config: cannot locate context other"):
         Kubectl(["--context=other"]).namespace()
     monkeypatch.setenv("KUBECONFIG", "/nowhere")
     assert Kubectl().namespace() == "default"
