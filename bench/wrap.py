@@ -7,6 +7,9 @@ namespace at the other end of a veth pair: a connection each, 200 a second, whic
 then as many as it can, which tells how many that are. Of the wrapped one: the memory of all that is beside
 the app, shared pages once (the Pss of /proc/PID/smaps_rollup), and the CPU that it took.
 
+Start and end: how long until the app's first output, and from its end to the end of all; by this Python, and
+by one of `podcam bundle`.
+
 Cost: `podcam wrap` and tcpdump take turns in one namespace, on the same traffic, as in recorder.py; what the
 first process takes is counted with the recorder's. Needs root, tcpdump and ip.
 """
@@ -31,6 +34,7 @@ from ipaddress import ip_interface
 from pathlib import Path
 
 from podcam.demo.namespaces import NetworkNamespace, join
+from podcam.wrap.bundle import make_bundle
 from recorder import DEFAULTS, Load, Result, Tool, machine, measure, table
 
 _CLIENT, _POD = ip_interface("192.0.2.10/24"), ip_interface("192.0.2.20/24")
@@ -40,6 +44,7 @@ _READY_WITHIN_S = 20.0
 _REQUEST, _ANSWER = b"q" * 100, b"a" * 1000
 _WRAP = (sys.executable, "-I", "-m", "podcam", "wrap", "--required", "--dir")
 _LEAST_PACED = 20
+_LIFE_S = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +161,53 @@ def take_turn(*, wrapped: bool, seconds: float, scratch: Path) -> Turn:
     return Turn(sorted(1e3 * wait for wait in told["waits"]), told["per_s"], memory, percent)
 
 
+@dataclass(frozen=True, slots=True)
+class Life:
+    """One life of an app that does nothing for a while."""
+
+    start_ms: float
+    end_ms: float
+    """Beyond the app's own."""
+
+
+def live(prefix: list[str]) -> Life:
+    """Start an app, and time it."""
+    began = time.perf_counter()
+    command = [*prefix, "sh", "-c", f"echo; sleep {_LIFE_S}"]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
+        started = time.perf_counter()
+        process.wait()
+    ended = time.perf_counter()
+    return Life(1e3 * (started - began), 1e3 * (ended - started - _LIFE_S))
+
+
+def lives(runs: int, scratch: Path) -> str:
+    """A row for each way to start it: medians (smallest to largest)."""
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        bundle = make_bundle(Path(folder, "bundle"))
+        wrap = ("wrap", "--dir", f"{folder}/ring", "--on", "none", "--")
+        prefixes = {
+            "alone": [],
+            "wrapped, by this Python": [sys.executable, "-I", "-m", "podcam", *wrap],
+            f"wrapped, by a bundle of {bundle.bytes / 1e6:.0f} MB": [*bundle.command, *wrap],
+        }
+        taken: dict[str, list[Life]] = {name: [] for name in prefixes}
+        with contextlib.closing(NetworkNamespace.create()) as pod:
+            for _ in range(runs):
+                for name, prefix in prefixes.items():
+                    taken[name].append(pod.call(partial(live, prefix)))
+    lines = ["| app | first output after ms | end later by ms |", "|---|---|---|"]
+    for name, found in taken.items():
+        cells = [
+            f"{statistics.median(each):.0f} ({min(each):.0f} to {max(each):.0f})"
+            for each in ([life.start_ms for life in found], [life.end_ms for life in found])
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def _beside(first: int) -> list[int]:
     """The first process, and all below it but the app, which runs this file."""
     found = [first]
@@ -237,6 +289,7 @@ def _compare(runs: int, seconds: float, scratch: Path) -> None:
         for name, taken in turns.items():
             taken.append(take_turn(wrapped=name == "wrapped", seconds=seconds, scratch=scratch))
     print(f"### An app's requests, a connection each\n\n{latency_table(turns)}\n", flush=True)
+    print(f"### Start and end\n\n{lives(2 * runs, scratch)}\n", flush=True)
     tools = [DEFAULTS[0], WrappedRecorder().tool()]
     for traffic in (
         Load("A mix of 1,000 short TCP connections per second", "connections", 1000.0),

@@ -176,7 +176,13 @@ def test_an_app_of_any_image_is_recorded_for_a_user_who_is_not_root(
         *(
             _pod(name, image, command, agent_image, security={"runAsUser": _USER, **more})
             | _in(namespace, name)
-            for name, more in (("may-escalate", {}), ("may-not", {"allowPrivilegeEscalation": False}))
+            for name, more in (
+                ("may-escalate", {}),
+                (
+                    "may-not",
+                    {"allowPrivilegeEscalation": False, "seccompProfile": {"type": "RuntimeDefault"}},
+                ),
+            )
         )
     )
     for name in ("may-escalate", "may-not"):

@@ -6,6 +6,7 @@ import sys
 from podcam.cli import arguments, recording
 from podcam.cli.live import JsonLines, LiveLine, PlainLines, Reporter
 from podcam.recorder import Foreground
+from podcam.wrap.capabilities import NET_RAW, own_proc, take
 
 _EXAMPLES = """\
 examples:
@@ -52,6 +53,8 @@ def _add_where(group: argparse._ArgumentGroup) -> None:
 def run(args: argparse.Namespace) -> int:
     """Record until told to stop, until the time is over, or until the command ends."""
     command = recording.command_after(args.command)
+    own_proc()
+    take(NET_RAW)
     reporter: Reporter = JsonLines() if args.json else LiveLine() if sys.stderr.isatty() else PlainLines()
     settings, wanted = recording.recorder_settings(args), recording.recording_settings(args)
     try:

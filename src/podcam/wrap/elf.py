@@ -121,7 +121,10 @@ def _program_headers(content: bytes) -> list[_ProgramHeader]:
     size, count = _PROGRAM_HEADER_SIZES.unpack_from(content, 54)
     if size != _PROGRAM_HEADER.size:
         raise ValueError(f"program headers of {size} bytes")
-    return [_ProgramHeader(*_PROGRAM_HEADER.unpack_from(content, at + n * size)) for n in range(count)]
+    headers = [_ProgramHeader(*_PROGRAM_HEADER.unpack_from(content, at + n * size)) for n in range(count)]
+    if any(header.offset + header.file_bytes > len(content) for header in headers):
+        raise ValueError("a segment reaches beyond its end")
+    return headers
 
 
 def _dynamic(content: bytes, header: _ProgramHeader) -> Iterator[tuple[int, int]]:

@@ -187,7 +187,8 @@ class FirstProcess:
             self._signalled_seconds = time.monotonic()
         reached_by_terminal = got.si_code == _SI_KERNEL and not self._own_group
         if not reached_by_terminal:
-            with suppress(ProcessLookupError):
+            # It may have become another user's, by a set-user-id program: then only root can reach it.
+            with suppress(ProcessLookupError, PermissionError):
                 os.kill(self._app, got.si_signo)
 
     def _reap(self, companion: Companion) -> None:
