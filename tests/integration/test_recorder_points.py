@@ -258,6 +258,55 @@ def test_sixty_points_at_once(tmp_path: Path) -> None:
         assert len(own.recorder.totals()) == 30
 
 
+def test_points_that_came_and_went_leave_nothing_behind(own: OwnRecorder, pods: list[Namespace]) -> None:
+    """But for their rings, which whoever runs the recorder removes."""
+    own.recorder.define("web", settings(on=(FailureClass.REFUSED,)))
+    own.add(pods[0])
+    processes = {"supervisor": os.getpid(), **{name: own.child(name) for name in ("writer", "detector")}}
+
+    def come_and_go() -> None:
+        own.events.clear()
+        points = [PointSettings(f"web/{n}", f"ns/{n}", "web", pods[n % 3]) for n in range(20)]
+        own.recorder.add_all([(point, None) for point in points])
+        own.until_event("started", 20)
+        refused(pods[1])
+        own.until_event("failure", 7)
+        for point in points:
+            own.recorder.end(point.id, "it went")
+        own.until_event("stopped", 20)
+        for point in points:
+            own.folder.remove_ring(point.id)
+
+    def what_is_there() -> dict[str, object]:
+        there: dict[str, object] = {"files": sum(1 for _ in own.folder.points.rglob("*"))}
+        for name, pid in processes.items():
+            maps = Path(f"/proc/{pid}/maps").read_text()
+            there[name] = (
+                len(os.listdir(f"/proc/{pid}/fd")),  # noqa: PTH208
+                len(os.listdir(f"/proc/{pid}/task")),  # noqa: PTH208
+                maps.count("socket:["),
+            )
+        for pod in pods:
+            sockets = lab.inside(pod, lambda: Path("/proc/thread-self/net/packet").read_text())
+            there[str(pod.name)] = sockets.count("\n")
+        return there
+
+    def memory_kb() -> int:
+        statuses = [Path(f"/proc/{pid}/status").read_text() for pid in processes.values()]
+        return sum(int(status.split("VmRSS:")[1].split()[0]) for status in statuses)
+
+    before = what_is_there()
+    for _ in range(2):
+        come_and_go()
+    own.until(lambda: what_is_there() == before)
+    before_kb = memory_kb()
+    for _ in range(4):
+        come_and_go()
+    own.until(lambda: what_is_there() == before)
+    assert memory_kb() - before_kb < 4000  # each point's rings take more than 1000
+    assert own.recorder.restarts == {"writer": 0, "detector": 0}
+
+
 # --- recordings ---
 
 

@@ -117,7 +117,8 @@ class ControlRing:
         """Map the ring of `sock`, which must stay open and is the caller's to close."""
         self._sock = sock
         self._count = frames
-        self._view = memoryview(mmap.mmap(sock.fileno(), frames * FRAME_BYTES, mmap.MAP_SHARED))
+        self._map = mmap.mmap(sock.fileno(), frames * FRAME_BYTES, mmap.MAP_SHARED)
+        self._view = memoryview(self._map)
         self._statuses = self._view.cast("I")[::_STATUS_WORDS]
         self._next: int | None = None
 
@@ -137,6 +138,12 @@ class ControlRing:
             self._statuses[first : first + count] = _NO_FRAMES[:count]
             self._next = (first + count) % self._count
             most_packets -= count
+
+    def close(self) -> None:
+        """Unmap. Packets must not be used any more; what was not read stays in the socket."""
+        self._statuses.release()
+        self._view.release()
+        self._map.close()
 
     def _ready(self, first: int) -> int:
         statuses = self._statuses[first : first + _BATCH_FRAMES].tolist()

@@ -21,6 +21,7 @@ from podcam.model.point import Endpoint
 from podcam.model.verdict import FailureClass
 from podcam.recorder.channel import Channel, Message, Outbox
 from podcam.recorder.settings import Network
+from podcam.recorder.sockets import close_soon
 from podcam.trigger import Detector, FollowedNames, Policy
 
 _NICENESS = 5
@@ -105,10 +106,9 @@ class _PointDetector:
                 self.detector.feed(time_ns, packet)
 
     def close(self) -> None:
-        """Let go of the sockets; the ring's mapping goes with the last reference to this."""
-        self.control.close()
-        if self.answers is not None:
-            self.answers.close()
+        """Let go of the sockets, for which the other points' packets need not wait."""
+        self._ring.close()
+        close_soon(sock for sock in (self.control, self.answers) if sock is not None)
 
     def found(self, failures: list[Failure]) -> None:
         """Keep these until they can be told."""
