@@ -1,4 +1,4 @@
-"""`kubectl podcam status`: which pods are recorded, on which node, and what was lost."""
+"""`kubectl podcam status`: which pods are recorded, on which node or by themselves, and what was lost."""
 
 import argparse
 from collections import Counter
@@ -21,8 +21,10 @@ from podcam.cluster import (
     totals_of,
     traffic_text,
 )
-from podcam.errors import ForbiddenError
+from podcam.cluster.sidecar import PodRecorder, pod_recorders, statuses
+from podcam.errors import ForbiddenError, NotFoundError
 from podcam.kube import CLIPS, RECORDINGS, list_objects, parse_quantity
+from podcam.model.text import printable
 
 _EXAMPLES = """\
 examples:
@@ -58,17 +60,83 @@ def run(args: argparse.Namespace) -> int:
         if args.output in {"name", "yaml", "json"}:
             print_objects(found, args.output, single=bool(args.recording))
             return 0
-        if not found:
+        pods = [] if args.recording or args.selector else _pods(at, all_namespaces=args.all_namespaces)
+        if not found and not pods:
             where = "in any namespace" if args.all_namespaces else f"in namespace {at.namespace}"
             say(f"no recordings {where}: start one with `kubectl podcam record`")
+            return 0
+        if not found:
+            _print_pods(at, pods, namespaces=args.all_namespaces)
             return 0
         clips = _clips(at, None if args.all_namespaces else at.namespace)
         if args.recording:
             _print_one(found[0], clips)
         else:
             _print_all(found, clips, namespaces=args.all_namespaces, wide=args.output == "wide")
+        if pods:
+            print()
+            _print_pods(at, pods, namespaces=args.all_namespaces)
         _print_problems(at, found, namespaces=args.all_namespaces)
     return 0
+
+
+def _pods(at: Cluster, *, all_namespaces: bool) -> list[PodRecorder]:
+    try:
+        return pod_recorders(at.api, None if all_namespaces else at.namespace)
+    except (ForbiddenError, NotFoundError):
+        return []
+
+
+def _print_pods(at: Cluster, recorders: Sequence[PodRecorder], *, namespaces: bool) -> None:
+    """Pods with a recorder of their own, and what those tell that can be asked."""
+    answers = statuses(at.kubectl.options, recorders)
+    rows = []
+    for recorder in recorders:
+        pod = recorder.pod
+        answer = answers.get(f"{pod.namespace}/{pod.name}")
+        row = [pod.name, pod.node, recorder.how]
+        if isinstance(answer, Mapping):
+            row += _told(answer)
+        else:
+            row += ["?" if recorder.runs else pod.phase.lower(), "?", "?", "?", "-"]
+        rows.append([pod.namespace] * namespaces + row)
+    print_table(
+        ["NAMESPACE"] * namespaces
+        + ["POD", "NODE", "ITS OWN", "STATE", "FAILURES", "DROPPED", "ON DISK", "LAST CLIP"],
+        rows,
+    )
+    for name, answer in answers.items():
+        shown = name if namespaces else name.partition("/")[2]
+        if isinstance(answer, str):
+            say(f"{shown}: {answer}")
+        else:
+            for warning in _list_of(answer.get("warnings")):
+                say(f"{shown}: {printable(str(warning))}")
+    unasked = sum(recorder.runs for recorder in recorders) - len(answers)
+    if unasked:
+        say(f"{unasked} further pods were not asked: `kubectl podcam pull --sidecar POD` asks one")
+
+
+def _told(answer: Mapping[str, Any]) -> list[str]:
+    """STATE, FAILURES, DROPPED, ON DISK, LAST CLIP; a pod may answer whatever it likes."""
+    totals = answer.get("totals")
+    counts = totals if isinstance(totals, Mapping) else {}
+    ring = counts.get("ring_bytes")
+    return [
+        str(answer.get("state", "?")),
+        _count(counts.get("failures")),
+        _count(counts.get("dropped")),
+        format_size(ring) if isinstance(ring, int) else "?",
+        str(answer.get("last_clip") or ""),
+    ]
+
+
+def _count(value: object) -> str:
+    return str(value) if isinstance(value, int) else "?"
+
+
+def _list_of(value: object) -> Sequence[object]:
+    return value if isinstance(value, list) else []
 
 
 def _clips(at: Cluster, namespace: str | None) -> list[Mapping[str, Any]] | None:
@@ -132,10 +200,7 @@ def _print_one(recording: Mapping[str, Any], clips: Sequence[Mapping[str, Any]] 
         print()
         print_table(
             ["POD", "NODE", "STATE", "REASON", "SINCE"],
-            [
-                [point.pod, point.node, point.state, point.reason, age(point.since, at)]
-                for point in points
-            ],
+            [[point.pod, point.node, point.state, point.reason, age(point.since, at)] for point in points],
         )
     kept = _of(clips, recording) if clips is not None else []
     if kept:
