@@ -177,6 +177,22 @@ def test_a_recording_that_is_deleted_leaves_its_clips(scenario: Scenario) -> Non
     assert diagnosis(cluster, namespace, "kept")["summary"]["connections"] > 0
 
 
+def test_a_recording_of_a_name_that_was_used_before_begins_with_nothing(scenario: Scenario) -> None:
+    cluster, namespace = scenario.cluster, scenario.namespace
+    cluster.apply(recording(namespace))
+    wait_until_recorded(cluster, namespace, 3)
+    for pod in scenario.pods():
+        first_connection(scenario, pod)
+    cluster.kubectl("delete", "recording", "app", "-n", namespace)
+    cluster.apply(recording(namespace))
+    made = cluster.get("recording/app", "-n", namespace)["metadata"]["creationTimestamp"]
+    wait_until_recorded(cluster, namespace, 3)
+    cluster.create(clip(namespace, "later"))
+    parts = wait_for_clip(cluster, namespace, is_complete)["status"]["parts"].values()
+    begun = [pod["first"] for part in parts for pod in part["pods"] if pod["first"] is not None]
+    assert not [moment for moment in begun if moment[:19] < made[:19]]
+
+
 def test_what_a_node_has_of_a_clip_goes_with_its_object(scenario: Scenario, tools: Path) -> None:
     cluster, namespace = scenario.cluster, scenario.namespace
     cluster.apply(recording(namespace))
