@@ -1,174 +1,31 @@
 """A whole agent on real network namespaces, with an API server that comes and goes."""
 
-import json
-import os
-import signal
-import socket
-import struct
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import network_lab
-from living_cluster import LivingCluster, Object
-from podcam.capture import Namespace
+from agent_node import Node, living_node, wait_for
 from podcam.clip import ClipStore, read_manifest
-from podcam.kube import CLIPS, EVENTS, NAMESPACES, PODS, RECORDINGS, SERVICES, format_time
+from podcam.kube import CLIPS, EVENTS, PODS, RECORDINGS, SERVICES, format_time
 
 pytestmark = pytest.mark.skipif(network_lab.why_not() is not None, reason=str(network_lab.why_not()))
-
-_AGENT = """
-import sys
-from pathlib import Path
-from podcam.agent.agent import Agent
-from podcam.agent.log import Log
-from podcam.agent.settings import AgentSettings, Share
-from podcam.kube import Api, NamespaceFinder
-
-host, url = Path(sys.argv[1]), sys.argv[2]
-settings = AgentSettings(
-    node="node-1", folder=host / "podcam", pod="agent-x", namespace="podcam-system", http_port=0,
-    free_floor=Share(bytes=0), kernel_memory_bytes=8 << 20,
-)
-sys.exit(Agent(settings, Api.at(url), Api.at(url), Log(), NamespaceFinder(host)).run())
-"""
-
-
-class Node:
-    """A node with one pod, whose network is a namespace of its own, and an agent."""
-
-    def __init__(self, host: Path, cluster: LivingCluster, network: Namespace, peer: Namespace) -> None:
-        self.host = host
-        self.cluster = cluster
-        self.network = network
-        self.peer = peer
-        self.process: subprocess.Popen[str] | None = None
-        (host / "var/lib/cni/results").mkdir(parents=True)
-        (host / "run/netns").mkdir(parents=True)
-
-    # --- the agent ---
-
-    def start(self) -> None:
-        with (self.host / "log").open("a") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", _AGENT, str(self.host), self.cluster.url],
-                stderr=log,
-                start_new_session=True,
-                text=True,
-            )
-
-    def kill(self) -> None:
-        """SIGKILL to all of its processes at once, as the kernel does to a container."""
-        if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait(timeout=10)
-            self.process = None
-
-    def stop(self) -> int:
-        assert self.process is not None
-        self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(timeout=30)
-        self.process = None
-        return code
-
-    def log(self) -> list[Any]:
-        return [json.loads(line) for line in (self.host / "log").read_text().splitlines() if line[:1] == "{"]
-
-    # --- the pod ---
-
-    def bind(self, name: str = "web-1", **spec: Any) -> None:
-        """The pod is bound to the node; its network comes later."""
-        body: Object = {
-            "metadata": {"namespace": "shop", "name": name, "uid": f"uid-{name}", "labels": {"app": "web"}},
-            "spec": {"nodeName": "node-1", **spec},
-            "status": {"phase": "Running", "podIP": "10.9.0.1", "podIPs": [{"ip": "10.9.0.1"}]},
-        }
-        self.cluster.put(PODS, body)
-
-    def give_network(self, name: str = "web-1") -> None:
-        """As CNI does: the namespace, then its result."""
-        (self.host / "run/netns/cni-1").symlink_to(f"/run/netns/{self.network.name}")
-        arguments = {"K8S_POD_UID": f"uid-{name}", "K8S_POD_NAMESPACE": "shop", "K8S_POD_NAME": name}
-        result = {"netns": "/var/run/netns/cni-1", "cniArgs": [list(pair) for pair in arguments.items()]}
-        (self.host / "var/lib/cni/results/net-eth0").write_text(json.dumps(result))
-
-    def fails(self) -> None:
-        """A connection of the pod is reset by the server after it has acknowledged a request."""
-        reset_early(self.network, self.peer)
-
-    # --- what becomes of it ---
-
-    def point(self) -> Any:
-        body = self.cluster.get(RECORDINGS, "shop", "checkout") or {}
-        points = body.get("status", {}).get("nodes", {}).get("node-1", {}).get("points", [])
-        return points[0] if points else None
-
-    def wait_until(self, state: str) -> None:
-        self.cluster.wait(f"the pod is {state}", lambda: (self.point() or {}).get("state") == state)
-
-    def wait_for_clip(self, state: str = "Complete") -> Object:
-        def look() -> Object | None:
-            clips = self.cluster.all(CLIPS)
-            return next((c for c in clips if c.get("status", {}).get("state") == state), None)
-
-        found: Object = self.cluster.wait(f"a clip that is {state}", look)
-        return found
-
-    def clip_folder(self, clip: Object) -> Path:
-        return self.host / "podcam/clips" / f"shop_{clip['metadata']['name']}"
-
-
-def reset_early(client: Namespace, server: Namespace) -> None:
-    with (
-        network_lab.inside(server, lambda: socket.create_server(("10.9.0.2", 5432))) as listener,
-        network_lab.inside(client, lambda: socket.create_connection(("10.9.0.2", 5432))) as client_side,
-    ):
-        server_side, _ = listener.accept()
-        client_side.sendall(b"x" * 83)
-        server_side.recv(1000)
-        server_side.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        server_side.close()
 
 
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[Node]:
-    with LivingCluster() as cluster, network_lab.namespace() as network, network_lab.namespace() as peer:
-        network_lab.join(network, peer)
-        cluster.put(NAMESPACES, {"metadata": {"name": "shop"}})
-        cluster.put(
-            SERVICES, {"metadata": {"namespace": "db", "name": "db"}, "spec": {"clusterIP": "10.9.0.2"}}
-        )
-        cluster.put(
-            RECORDINGS,
-            {
-                "metadata": {"namespace": "shop", "name": "checkout"},
-                "spec": {
-                    "selector": {"matchLabels": {"app": "web"}},
-                    "ports": [5432],
-                    "ring": {"segments": 4, "segmentSize": "1M"},
-                    "triggers": {"before": "60s", "after": "1s"},
-                },
-            },
-        )
-        made = Node(tmp_path, cluster, network, peer)
-        try:
-            made.start()
-            yield made
-        finally:
-            made.kill()
+    with living_node(tmp_path) as made:
+        service = {"metadata": {"namespace": "db", "name": "db"}, "spec": {"clusterIP": "10.9.0.2"}}
+        made.cluster.put(SERVICES, service)
+        made.start()
+        yield made
 
 
 @pytest.fixture
 def recorded(node: Node) -> Node:
-    node.give_network()
-    node.bind()
-    node.wait_until("Recording")
+    node.records("web-1")
     return node
 
 
@@ -225,7 +82,7 @@ def test_a_failure_while_the_api_server_is_away_has_its_clip_afterwards(recorded
 
 def test_a_pod_that_ends_while_the_api_server_is_away_is_noticed(recorded: Node) -> None:
     recorded.cluster.away()
-    (recorded.host / "run/netns/cni-1").unlink()
+    (recorded.host / "run/netns/cni-web-1").unlink()
     wait_for(lambda: any("network namespace is gone" in line["text"] for line in recorded.log()))
     recorded.cluster.back()
     recorded.wait_until("Waiting")
@@ -283,7 +140,7 @@ def test_told_to_end_it_says_that_the_pods_wait_for_the_next(recorded: Node) -> 
 
 def test_a_host_network_pod_is_refused_with_an_event(node: Node) -> None:
     node.bind("hostly", hostNetwork=True)
-    node.wait_until("Refused")
+    node.wait_until("Refused", "hostly")
     (event,) = node.cluster.wait("an event", lambda: node.cluster.all(EVENTS))
     assert event["reason"] == "HostNetwork"
 
@@ -296,10 +153,3 @@ def test_without_news_it_asks_for_nothing(recorded: Node) -> None:
 
     wait_for(lambda: requests_of(1) == 0)
     assert requests_of(12) == 0  # two looks at the budget
-
-
-def wait_for(look: Callable[[], Any], timeout_s: float = 30) -> None:
-    deadline, pause = time.monotonic() + timeout_s, threading.Event()
-    while not look():
-        assert time.monotonic() < deadline
-        pause.wait(0.02)

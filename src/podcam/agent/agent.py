@@ -9,6 +9,7 @@ import signal
 import socket
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -30,6 +31,7 @@ from podcam.agent.naming import Name, PointId, clip_folder, wire_clip_name
 from podcam.agent.parts import NodePart
 from podcam.agent.peers import Peers
 from podcam.agent.points import NodePoint, Points
+from podcam.agent.requests import CountedApi
 from podcam.agent.rings import Rings, RingTerms
 from podcam.agent.served import ServedAgent
 from podcam.agent.settings import AgentSettings
@@ -46,7 +48,6 @@ from podcam.kube import (
     NAMESPACES,
     PODS,
     RECORDINGS,
-    Api,
     ClipObject,
     Grant,
     Kind,
@@ -103,9 +104,15 @@ class Agent:
     """
 
     def __init__(
-        self, settings: AgentSettings, api: Api, watching: Api, log: Log, finder: NamespaceFinder
+        self,
+        settings: AgentSettings,
+        api: CountedApi,
+        watching: CountedApi,
+        log: Log,
+        finder: NamespaceFinder,
     ) -> None:
         self._settings = settings
+        self._api, self._watching = api, watching
         self._log = log
         self._clock = SystemClock()
         self._started_ns = self._clock.now_ns()
@@ -538,7 +545,7 @@ class Agent:
                 rings=self._rings,
                 tallies=self._tallies,
                 watches=self._watches.figures(),
-                requests=dict(self._writes.answers),
+                requests=Counter(self._api.answers) + Counter(self._watching.answers),
                 restarts=self._recorder.restarts,
             )
         )

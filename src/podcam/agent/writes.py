@@ -7,7 +7,6 @@ one for the same thing, and an agent that was cut off for an hour catches up wit
 import random
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -63,8 +62,6 @@ class Writes:
         now: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        self.answers: Counter[tuple[str, str]] = Counter()
-        """Requests by verb and code of the answer, for the metrics."""
         self._api = api
         self._log = log
         self._now = now
@@ -143,12 +140,10 @@ class Writes:
                 self._news.wait(due - now)
 
     def _try(self, key: str, request: _Waiting) -> None:
-        code = "ok"
         try:
             request.send(self._api)
             self._answered()
         except KubernetesError as error:
-            code = str(error.status or "unreachable")
             if isinstance(error, UnreachableError) or error.status in _TRY_LATER:
                 self._unreachable(key, request, error)
                 return
@@ -156,10 +151,7 @@ class Writes:
             if not isinstance(error, NotFoundError) or isinstance(error, NotInstalledError):
                 self._refused(key, request, error)  # else the object is gone, and what there was to say of it
         except Exception as error:  # noqa: BLE001 - a defect in one request must not end all others
-            code = "defect"
             self._refused(key, request, error)
-        finally:
-            self.answers["write", code] += 1
 
     def _answered(self) -> None:
         if self._pause_seconds:

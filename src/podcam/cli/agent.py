@@ -7,10 +7,11 @@ from pathlib import Path
 from podcam.agent.agent import Agent
 from podcam.agent.http import PORT
 from podcam.agent.log import Log
+from podcam.agent.requests import CountedApi
 from podcam.agent.settings import AgentSettings, Share
 from podcam.cli import arguments
 from podcam.errors import UsageError
-from podcam.kube import Api, NamespaceFinder
+from podcam.kube import NamespaceFinder
 
 _EPILOG = """\
 Each flag has its default from the environment: --disk-budget from PODCAM_DISK_BUDGET, and so on; --node from
@@ -118,13 +119,13 @@ def run(args: argparse.Namespace) -> int:
     return Agent(settings, _api(args), _api(args), Log(), NamespaceFinder()).run()
 
 
-def _api(args: argparse.Namespace) -> Api:
+def _api(args: argparse.Namespace) -> CountedApi:
     if args.api_url is None:
-        return Api.in_cluster()
+        return CountedApi.in_cluster()
     token = None
     if args.token_file is not None:
         token = lambda: args.token_file.read_text(encoding="ascii").strip()  # noqa: E731
-    return Api.at(args.api_url, token=token, ca=args.ca_file)
+    return CountedApi.at(args.api_url, token=token, ca=args.ca_file)
 
 
 def _default(name: str, otherwise: str | None) -> str | None:
