@@ -72,7 +72,11 @@ def _ask(inventory: Inventory, *, yes: bool) -> None:
     if not sys.stdin.isatty():
         raise UsageError(f"this deletes {what}: say --yes, or --keep-data to keep them")
     say(f"This deletes {what}, for good. `--keep-data` keeps them.")
-    if input("Delete them? [y/N] ").strip().lower() not in {"y", "yes"}:
+    try:
+        answer = input("Delete them? [y/N] ")
+    except EOFError:
+        answer = ""
+    if answer.strip().lower() not in {"y", "yes"}:
         raise PodcamError("nothing was deleted")
 
 

@@ -1,7 +1,9 @@
 """`kubectl podcam install` and `uninstall`: what is applied, waited for, deleted, and left behind."""
 
+import io
 import json
 import shutil
+import sys
 from typing import Any
 
 import pytest
@@ -213,6 +215,22 @@ def test_nothing_is_deleted_without_a_yes(
 ) -> None:
     assert main(["uninstall"]) == 2
     assert "this deletes 1 recording and 2 clips of all namespaces" in capsys.readouterr().err
+    assert (AGENTS in installed.objects, kubectl.commands) == (True, [])
+
+
+@pytest.mark.parametrize("answer", ["", "n\n", "maybe\n"])
+def test_whoever_is_asked_and_does_not_say_yes_keeps_everything(
+    installed: FakeCluster,
+    kubectl: Applied,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    answer: str,
+) -> None:
+    terminal = io.StringIO(answer)
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdin", terminal)
+    assert main(["uninstall"]) == 1
+    assert capsys.readouterr().err.endswith("kubectl podcam: nothing was deleted\n")
     assert (AGENTS in installed.objects, kubectl.commands) == (True, [])
 
 
