@@ -17,14 +17,13 @@ from podcam.kube import (
     NAMESPACES,
     PODS,
     RECORDINGS,
+    RUNTIME_CLASSES,
     VERSION,
     Api,
-    Kind,
     list_objects,
     path_of,
 )
 
-_RUNTIME_CLASSES = Kind("node.k8s.io", "v1", "runtimeclasses", "RuntimeClass", namespaced=False)
 _ENFORCE = "pod-security.kubernetes.io/enforce"
 _MOST_ANSWER_BYTES = 1 << 20
 INSTALL = "run `kubectl podcam install`"
@@ -267,7 +266,7 @@ def _unrecordable(api: Api, nodes: Sequence[Node] | None) -> Iterator[Finding]:
                 f"kubectl describe node {each.name}",
             )
     try:
-        classes = list_objects(api, _RUNTIME_CLASSES).objects
+        classes = list_objects(api, RUNTIME_CLASSES).objects
     except ForbiddenError:
         return
     for each_class in classes:

@@ -6,9 +6,17 @@ from typing import Any
 from podcam.cluster.preview import Preview, disks_of, preview
 from podcam.cluster.targets import Choice
 from podcam.errors import ForbiddenError, NotFoundError
-from podcam.kube import NAMESPACES, NODES, PODS, Api, Kind, NamespaceLimits, Pod, list_objects, path_of
-
-_RUNTIME_CLASSES = Kind("node.k8s.io", "v1", "runtimeclasses", "RuntimeClass", namespaced=False)
+from podcam.kube import (
+    NAMESPACES,
+    NODES,
+    PODS,
+    RUNTIME_CLASSES,
+    Api,
+    NamespaceLimits,
+    Pod,
+    list_objects,
+    path_of,
+)
 
 
 def survey(
@@ -62,7 +70,7 @@ def _handlers(api: Api, names: Iterable[str]) -> dict[str, str]:
     handlers = {}
     for name in names:
         try:
-            handlers[name] = str(api.get(path_of(_RUNTIME_CLASSES, name=name))["handler"])
+            handlers[name] = str(api.get(path_of(RUNTIME_CLASSES, name=name))["handler"])
         except (ForbiddenError, NotFoundError):
             continue
     return handlers

@@ -36,6 +36,7 @@ NAMESPACES = Kind("", "v1", "namespaces", "Namespace", namespaced=False)
 NODES = Kind("", "v1", "nodes", "Node", namespaced=False)
 SERVICES = Kind("", "v1", "services", "Service")
 EVENTS = Kind("", "v1", "events", "Event")
+RUNTIME_CLASSES = Kind("node.k8s.io", "v1", "runtimeclasses", "RuntimeClass", namespaced=False)
 
 
 def path_of(kind: Kind, namespace: str | None = None, name: str | None = None) -> str:

@@ -8,9 +8,8 @@ import pytest
 from fake_cluster import FakeCluster
 from podcam.cli.kubectl import main
 from podcam.cluster.agents import DAEMON_SETS
-from podcam.kube import EVENTS, NAMESPACES, NODES, PODS, Kind
+from podcam.kube import EVENTS, NAMESPACES, NODES, PODS, RUNTIME_CLASSES
 
-RUNTIME_CLASSES = Kind("node.k8s.io", "v1", "runtimeclasses", "RuntimeClass", namespaced=False)
 METRICS = """\
 # HELP podcam_disk_free_bytes Free space.
 # TYPE podcam_disk_free_bytes gauge
