@@ -222,7 +222,7 @@ class PodRoad:
         try:
             answer = self._reached().get_bytes(path, {**_HEADERS, **(headers or {})})
         except UnreachableError as error:
-            why = self._forward.trouble if self._forward is not None else None
+            why = self._forward.trouble() if self._forward is not None else None
             self._hang_up()
             raise UnreachableError(self._sentence(why or str(error))) from error
         if answer.status not in {200, 206}:

@@ -60,6 +60,7 @@ class KubectlChild:
         self._listener: threading.Thread | None = None
         self.logged = b""
         """The last of what it logged since it serves."""
+        self.has_logged = threading.Event()
 
     def start(self) -> re.Match[bytes]:
         """Start it, and wait until it serves: what it says then.
@@ -145,7 +146,9 @@ class KubectlChild:
             lines = [line for line in piece.splitlines(keepends=True) if not self._is_idle(line)]
             wanted = b"".join(line for line in lines if not _LOG_LINE.match(line))
             logged = b"".join(line for line in lines if _LOG_LINE.match(line))
-            self.logged = (self.logged + logged)[-_MOST_SAID_BYTES:]
+            if logged:
+                self.logged = (self.logged + logged)[-_MOST_SAID_BYTES:]
+                self.has_logged.set()
             if wanted:
                 sys.stderr.write(wanted.decode(errors="replace"))
                 sys.stderr.flush()

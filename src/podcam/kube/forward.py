@@ -9,6 +9,7 @@ from podcam.kube.api import Api
 from podcam.kube.child import KubectlChild
 
 _SERVES = re.compile(rb"Forwarding from 127\.0\.0\.1:(\d+) -> \d+\s")
+_SAYS_SECONDS = 0.5
 _IDLE = re.compile(rb"Forwarding from |Handling connection for ")
 _REASON = re.compile(
     r"an error occurred forwarding [^:]*: (?:error forwarding port .*?: )?(.*?)\"?$", re.MULTILINE
@@ -86,9 +87,9 @@ class KubectlForward:
         """Whether it forwards; it ends by itself when the pod does."""
         return self._child.running
 
-    @property
     def trouble(self) -> str | None:
-        """Why the last connection came to nothing, where kubectl said so."""
+        """Why the last connection came to nothing, where kubectl says so soon."""
+        self._child.has_logged.wait(_SAYS_SECONDS)
         found = _REASON.findall(self._child.logged.decode(errors="replace"))
         return str(found[-1]).strip() if found else None
 

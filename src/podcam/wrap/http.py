@@ -26,7 +26,8 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
-from podcam.clip import ClipStore
+from podcam.clip import Clip, ClipStore
+from podcam.errors import ClipError
 from podcam.serving import (
     Body,
     Limits,
@@ -93,7 +94,7 @@ class PodServer(Server):
             case "/status":
                 return _json(self._status())
             case "/v1/clips":
-                return _json({"clips": [_told(clip.manifest.to_json()) for clip in self._store.clips()]})
+                return _json({"clips": [_told(clip.manifest.to_json()) for clip in self._clips()]})
         found = _OF_CLIP.fullmatch(request.path)
         if found is None:
             raise Refusal(HTTPStatus.NOT_FOUND, "there is nothing here: this is a recorder of Podcam")
@@ -105,6 +106,12 @@ class PodServer(Server):
             return _json({"manifest": manifest.to_json(), "files": entries_of(folder, manifest)})
         file = opened(folder, manifest, int(found["number"]), found["clip"])
         return self._sum(file) if found["sum"] else _content(file)
+
+    def _clips(self) -> list[Clip]:
+        try:
+            return self._store.clips()
+        except ClipError as error:
+            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from error
 
     def _health(self) -> AbstractContextManager[Body]:
         status = self._status()
