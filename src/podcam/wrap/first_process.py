@@ -4,6 +4,7 @@ It stays beside the app instead of becoming it: a recorder that were the app's c
 day, and would be killed with process 1 before it could write what it has: pid_namespaces(7), credentials(7).
 """
 
+import grp
 import os
 import pwd
 import signal
@@ -86,23 +87,19 @@ class User:
 
     @classmethod
     def named(cls, spec: str) -> "User":
-        """`NAME`, `UID` or `UID:GID`, as Kubernetes and Docker spell it.
+        """`USER` or `USER:GROUP`, names or numbers, as Kubernetes and Docker spell it.
+
+        The groups that the pod adds to every process, as its fsGroup, stay.
 
         Raises:
-            UsageError: there is no such user.
+            UsageError: there is no such user or group.
         """
         user, _, group = spec.partition(":")
-        if user.isdigit():
-            uid = int(user)
-            return cls(uid, int(group) if group.isdigit() else _gid_of(uid), ())
-        try:
-            entry = pwd.getpwnam(user)
-        except KeyError:
-            raise UsageError(
-                f"--user {spec}: there is no such user in this image: name a number, as in 1000:1000"
-            ) from None
-        gid = int(group) if group.isdigit() else entry.pw_gid
-        return cls(entry.pw_uid, gid, tuple(os.getgrouplist(user, gid)))
+        entry = _user_entry(user)
+        uid = entry.pw_uid if entry else int(user)
+        gid = _gid_of(group) if group else entry.pw_gid if entry else 0
+        own = os.getgrouplist(entry.pw_name, gid) if entry else []
+        return cls(uid, gid, tuple(sorted({*own, *_groups_of_the_pod()})))
 
 
 class FirstProcess:
@@ -255,11 +252,34 @@ def _take_terminal() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
-def _gid_of(uid: int) -> int:
+def _user_entry(user: str) -> pwd.struct_passwd | None:
+    """None for a number that the image does not know."""
     try:
-        return pwd.getpwuid(uid).pw_gid
+        return pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
     except KeyError:
-        return 0
+        if user.isdecimal():
+            return None
+    raise UsageError(f"--user {user}: there is no such user in this image: name a number, as in 1000:1000")
+
+
+def _gid_of(group: str) -> int:
+    if group.isdecimal():
+        return int(group)
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise UsageError(
+            f"--user: there is no group {group} in this image: name a number, as in 1000:1000"
+        ) from None
+
+
+def _groups_of_the_pod() -> set[int]:
+    """What this process has beside what the image gives to its user."""
+    try:
+        own = pwd.getpwuid(os.getuid())
+    except KeyError:
+        return set(os.getgroups())
+    return set(os.getgroups()) - set(os.getgrouplist(own.pw_name, own.pw_gid))
 
 
 def _give_up(why: str, code: int) -> NoReturn:
