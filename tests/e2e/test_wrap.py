@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -57,16 +58,16 @@ def shell(scripts: str) -> Image:
     return scripts, ["bash", "/app/app.sh"]
 
 
-@pytest.fixture
-def static(tools: Path, tmp_path: Path) -> Image:
+@pytest.fixture(scope="session")
+def static(tools: Path, tmp_path_factory: pytest.TempPathFactory) -> Image:
     """Nothing but one program, which needs no C library."""
     go = shutil.which("go") or shutil.which("/usr/local/go/bin/go")
     if go is None:
         pytest.skip("needs go, for an app without a C library")
-    root = tmp_path / "root"
-    root.mkdir()
+    root = tmp_path_factory.mktemp("static")
     build = [go, "build", "-o", str(root / "app"), str(_PROGRAMS / "app.go")]
-    subprocess.run(build, check=True, timeout=300, env={**_environment(tmp_path), "CGO_ENABLED": "0"})
+    settings = {"CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false", "GOTOOLCHAIN": "local"}
+    subprocess.run(build, check=True, timeout=300, env={**os.environ, **settings})
     return _image(tools, root, "static"), ["/app"]
 
 
@@ -81,10 +82,6 @@ def musl(tools: Path, tmp_path: Path) -> Image:
     loader = next(Path("/lib").glob("ld-musl-*.so.1"))
     shutil.copy(loader, root / "lib" / loader.name)
     return _image(tools, root, "musl"), ["/app"]
-
-
-def _environment(home: Path) -> dict[str, str]:
-    return {"PATH": "/usr/bin:/bin", "HOME": str(home), "GOFLAGS": "-buildvcs=false", "GOTOOLCHAIN": "local"}
 
 
 # --- pods ---
