@@ -35,11 +35,11 @@ def kill(folder: Path) -> None:
 
 def starve(folder: Path) -> None:
     """Take memory until the kernel takes it from the recorder, and give it back."""
-    before = processes()
+    before = living()
     taken: list[bytearray] = []
-    while before <= processes():
+    while before <= living():
         taken.append(bytearray(b"x" * 1_000_000))
-        time.sleep(0.01)  # the first process may have to take note of a death
+        time.sleep(0.03)  # a death takes its time
     taken.clear()
     wait_for(
         lambda: (
@@ -102,6 +102,18 @@ def recorder() -> int:
 def processes() -> set[str]:
     """All of this container."""
     return {entry.name for entry in Path("/proc").iterdir() if entry.name.isdigit()}
+
+
+def living() -> set[str]:
+    """The others that have memory: a process that was killed has none, reaped or not."""
+    found = set()
+    for pid in processes() - {str(os.getpid())}:
+        try:
+            if "VmRSS" in Path(f"/proc/{pid}/status").read_text():
+                found.add(pid)
+        except OSError:
+            continue
+    return found
 
 
 def parent(pid: str) -> int:
