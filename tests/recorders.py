@@ -145,7 +145,7 @@ class OwnRecorder:
         self.recorder = Recorder(
             RecorderSettings(folder, **settings),
             self.loop,
-            lambda events: self.events.extend(events),
+            self.events.extend,
             **named,
         )
 

@@ -138,7 +138,10 @@ REFUSED = [
         "a segment has to hold some of the kernel's blocks, so it needs 1M at least",
     ),
     (recording(ring(segments=1001, segmentSize="1G")), "a ring of more than 1000G per pod is refused"),
-    (recording(triggers(classes=["dns-failed"])), 'Unsupported value: "dns-failed": supported values: "refused"'),
+    (
+        recording(triggers(classes=["dns-failed"])),
+        'Unsupported value: "dns-failed": supported values: "refused"',
+    ),
     (recording(triggers(before="60")), TIME),
     (recording(triggers(before="25h")), "a clip reaches back 24h at most"),
     (recording(triggers(after="a while")), TIME),
@@ -240,6 +243,22 @@ def test_each_agent_keeps_its_own_entry_of_a_status(cluster: Cluster, namespace:
         _apply_status(cluster, namespace, f"podcam-agent-{node}", status)
     parts = cluster.get("clip/web-1", "-n", namespace)["status"]["parts"]
     assert {node: part["state"] for node, part in parts.items()} == {"n1": "Removed", "n2": "Nothing"}
+
+
+@pytest.mark.parametrize(
+    ("made", "field", "entry"),
+    [(clip(RECORDED), "parts", {"state": "Nothing"}), (recording(PODS), "nodes", {"ringBytes": 1})],
+    ids=["clip", "recording"],
+)
+def test_the_last_agent_takes_its_entry_out_too(
+    cluster: Cluster, namespace: str, made: Object, field: str, entry: Object
+) -> None:
+    cluster.kubectl("create", "-n", namespace, "-f", "-", given=json.dumps(made))
+    for entries in ({"n1": entry}, {}):
+        _apply_status(cluster, namespace, "podcam-agent-n1", {field: entries}, made)
+    kind = f"{made['kind'].lower()}.podcam.dev"
+    status = cluster.get(f"{kind}/{made['metadata']['name']}", "-n", namespace)["status"]
+    assert "n1" not in status[field]
 
 
 def test_kubectl_shows_what_one_wants_to_know(cluster: Cluster, namespace: str) -> None:
