@@ -24,10 +24,11 @@ import pytest
 import network_lab as lab
 from podcam.capture import Namespace
 from podcam.clip import Clip, ClipStore, export, open_clip, open_packets, pin
+from podcam.model.point import Window
 from podcam.model.verdict import FailureClass
-from podcam.recorder import ask_recorder
+from podcam.recorder import RecordingSettings, RingSettings, TriggerSettings, ask_recorder
 from podcam.ring import SegmentReader, segments_in
-from recorders import PODCAM, Event, RunningRecorder, podcam, recording
+from recorders import PODCAM, Event, RunningRecorder, own_recorder, podcam, recording
 
 pytestmark = pytest.mark.skipif(lab.why_not() is not None, reason=str(lab.why_not()))
 
@@ -721,30 +722,30 @@ def until(is_so: Callable[[], bool], timeout_s: float = 20) -> None:
 def test_the_oldest_clips_go_when_the_budget_is_reached_but_for_pinned_and_open_ones(
     here: Namespace, tmp_path: Path, sender: NumberedSender
 ) -> None:
-    def ask() -> Path:
-        begun_ns = time.time_ns()
-        sender.send(400)
-        request = {"verb": "clip", "last_ns": time.time_ns() - begun_ns, "reason": "now"}
-        answer = ask_recorder(tmp_path, request)
-        assert answer is not None
-        return Path(answer["clip"])
+    with own_recorder(tmp_path, kernel_memory_bytes=1 << 20, clips_bytes=1_500_000) as own:
 
-    with recording(
-        *("--netns", here.name, "--dir", tmp_path, *SMALL_RING),
-        *("--clips", "1500KB", "--before", "0s", "--after", "60s"),
-    ) as recorder:
-        asked = [ask()]
-        pin(asked[0])
-        asked += [ask(), ask()]
+        def keep(name: str) -> None:
+            """A clip of 450 KB, of which no other holds anything."""
+            begun_ns = time.time_ns()
+            sender.send(400)
+            own.keep(name, window=Window(begun_ns, time.time_ns()))
+
+        trigger = TriggerSettings(frozenset({FailureClass.REFUSED}), before_ns=0, after_ns=3600 * 10**9)
+        own.recorder.define("web", RecordingSettings(ring=RingSettings(4, 500_000), trigger=trigger))
+        own.add(here)
+        keep("first")
+        pin(tmp_path / "clips" / "first")
+        keep("second")
+        keep("third")
         refused(here)
-        growing = Path(recorder.wait_for(lambda e: e["event"] == "clip" and "refused" in e["path"])["path"])
-        asked += [ask()]
-        recorder.wait_for_kind("warning")
-        left = {clip.path: clip.manifest.state for clip in clips_of(tmp_path)}
-        recorder.stop()
-    assert left == {asked[0]: "complete", asked[2]: "complete", growing: "open", asked[3]: "complete"}
-    (warning,) = recorder.of_kind("warning")
-    assert str(asked[1]) in warning["text"]
+        growing = own.until_event("clip", origin="wire")["clip"]
+        assert own.of_kind("removed") == []
+        keep("fourth")
+        left = {clip.path.name: clip.manifest.state for clip in clips_of(tmp_path)}
+        assert left == {"first": "complete", "third": "complete", growing: "open", "fourth": "complete"}
+        assert [event["clip"] for event in own.of_kind("removed")] == ["second"]
+        (warning,) = own.of_kind("warning")
+        assert str(tmp_path / "clips" / "second") in warning["text"]
 
 
 def test_a_growing_clip_ends_where_the_budget_does(
