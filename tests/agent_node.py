@@ -45,6 +45,9 @@ settings = AgentSettings(
 sys.exit(Agent(settings, CountedApi.at(url), CountedApi.at(url), Log(), NamespaceFinder(host)).run())
 """
 
+_MOST_AT_ONCE = 50_000
+"""What a socket takes before anybody reads."""
+
 
 class Node:
     """A node whose pods share a network, which is a namespace of their own, and an agent."""
@@ -131,8 +134,10 @@ class Node:
         self.wait_until("Ended", name)
 
     def sends(self, size_bytes: int) -> None:
-        """Every pod sends so much: they share a network."""
-        network_lab.exchange(self.network, self.peer, "10.9.0.2", 5432, b"x" * size_bytes)
+        """Every pod sends about so much: they share a network."""
+        for _ in range(0, size_bytes, _MOST_AT_ONCE):
+            payload = b"x" * min(size_bytes, _MOST_AT_ONCE)
+            network_lab.exchange(self.network, self.peer, "10.9.0.2", 5432, payload)
 
     def fails(self) -> None:
         """A connection of the pod is reset by the server after it has acknowledged a request."""

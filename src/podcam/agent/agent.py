@@ -33,6 +33,7 @@ from podcam.agent.peers import Peers
 from podcam.agent.points import NodePoint, Points
 from podcam.agent.requests import CountedApi
 from podcam.agent.rings import Rings, RingTerms
+from podcam.agent.runtimes import Runtimes
 from podcam.agent.served import ServedAgent
 from podcam.agent.settings import AgentSettings
 from podcam.agent.statuses import Statuses
@@ -227,6 +228,7 @@ class Agent:
             log=self._log,
         )
         self._rings.points = self._points
+        self._runtimes = Runtimes(self._writes, self._call, self._log, self._settle_soon)
         aspect = RecordingAspect(
             lambda: self._recordings, self._points.of, self._rings.bytes_of, self._notes, self._tallies
         )
@@ -337,6 +339,7 @@ class Agent:
             for note in set(self._rings.plan.notes) - set(notes):
                 self._warn(recording, "NodeBudget", note)
             self._recording_statuses.changed(recording)
+        self._tallies.forget(recording for recording, _ in self._recordings.items())
 
     def _guard(self, what: str, function: Callable[..., T], *arguments: Any) -> T | None:
         """Call what must not end the agent, whatever it raises."""
@@ -366,12 +369,16 @@ class Agent:
             self._pods.values(),
             dict(self._namespaces.items()),
             node=self._settings.node,
+            handlers=self._runtimes.handlers,
             recorded={point.id for point in self._points.all.values() if point.recorded},
         )
         for recording, settings in self._matching.settings.items():
             if self._defined.get(recording) != settings:
                 self._guard(recording, self._recorder.define, recording, settings)
                 self._defined[recording] = settings
+        for wanted in self._matching.wanted.values():
+            if wanted.pod.runtime_class is not None:
+                self._runtimes.look_up(wanted.pod.runtime_class)
         self._points.reconcile()
         for recording in self._defined.keys() - self._matching.settings.keys():
             del self._defined[recording]
@@ -400,6 +407,8 @@ class Agent:
 
     def _recordings_listed(self) -> None:
         def since_ns(key: str) -> int | None:
+            if key in self._recordings.unread:
+                return 0  # it is there; nobody can tell since when
             known = self._recordings.get(key)
             return None if known is None else known.created_ns
 

@@ -71,6 +71,9 @@ class _Local:
     part: NodePart
     uid: str | None = None
     """Of its object, as far as there is one."""
+    listed: bool = True
+    """Whether a list that lacks the object tells that it is gone: one may have been made before the object
+    that this agent created, and be read after it."""
 
 
 class Clips:
@@ -225,6 +228,8 @@ class Clips:
             self._log.warning("a clip's name is too long for a folder", clip=key, why=error)
             return
         local = self._local.get(clip_id)
+        if local is not None:
+            local.listed = True
         if local is not None and local.uid is not None and local.uid != clip.uid:
             self._discard(clip_id)  # another clip had the name before
             local = self._local.get(clip_id)
@@ -244,8 +249,12 @@ class Clips:
     def listed(self) -> None:
         """All clips that there are have been heard of: what this node holds of others goes."""
         for clip_id, local in list(self._local.items()):
-            if local.uid is not None and self._objects.get(str(local.name)) is None:
-                self._discard(clip_id)
+            if local.uid is None or str(local.name) in self._objects.unread:
+                continue
+            if self._objects.get(str(local.name)) is None:
+                if local.listed:
+                    self._discard(clip_id)
+                local.listed = True
         for clip_id in self._marks.all() - self._local.keys():
             self._marks.remove(clip_id)
 
@@ -360,9 +369,15 @@ class Clips:
             except NotFoundError as error:
                 self._call(partial(self._homeless, clip_id, str(error)))
                 return
-            self._call(lambda: self._joined(clip_id, made["metadata"]["uid"]))
+            self._call(lambda: self._created(clip_id, made["metadata"]["uid"]))
 
         self._writes.put(f"clips/{name}/create", send)
+
+    def _created(self, clip_id: str, uid: str) -> None:
+        local = self._local.get(clip_id)
+        if local is not None and local.uid is None:
+            local.listed = False
+        self._joined(clip_id, uid)
 
     def _joined(self, clip_id: str, uid: str) -> None:
         """The clip has an object, made by this agent or by another."""

@@ -40,6 +40,8 @@ class Collection(Generic[T]):
         self._listed = listed
         self._unreadable = unreadable
         self._with_status = with_status
+        self.unread: set[str] = set()
+        """The keys of objects that are there, but in a state that cannot be read."""
         self._values: dict[str, T] = {}
         self._uids: dict[str, str] = {}
         self._statuses: dict[str, Mapping[str, Any]] = {}
@@ -71,7 +73,7 @@ class Collection(Generic[T]):
         match change:
             case Listed(objects):
                 there = {key_of(body): body for body in objects}
-                for key in self._values.keys() - there.keys():
+                for key in (self._values.keys() | self.unread) - there.keys():
                     self._remove(key)
                 for key, body in there.items():
                     self._put(key, body)
@@ -85,17 +87,20 @@ class Collection(Generic[T]):
                 pass  # the watch was lost: what was known stays, until it is listed again
 
     def _put(self, key: str, body: Mapping[str, Any]) -> None:
+        uid = str(body["metadata"].get("uid"))
         try:
             value = self._parse(body)
         except InvalidObjectError as error:
-            self._remove(key)
+            if self._uids.get(key, uid) != uid:
+                self._remove(key)
+            self.unread.add(key)  # what was last read of it holds
             self._unreadable(key, error)
             return
+        self.unread.discard(key)
         status = (body.get("status") or {}) if self._with_status else {}
         before = self._values.get(key)
         if before == value and self._statuses.get(key) == status:
             return
-        uid = str(body["metadata"].get("uid"))
         if before is not None and self._uids[key] != uid:
             self._remove(key)
         self._values[key] = value
@@ -107,6 +112,7 @@ class Collection(Generic[T]):
         value = self._values.pop(key, None)
         self._statuses.pop(key, None)
         self._uids.pop(key, None)
+        self.unread.discard(key)
         if value is not None:
             self._removed(key, value)
 

@@ -61,4 +61,4 @@ class Grants:
         def send(api: Api) -> None:
             api.delete(path_of(GRANTS, grant.namespace, grant.name), preconditions={"uid": grant.uid})
 
-        self._writes.put(f"grant/{key}/delete", send)
+        self._writes.put(f"grant/{key}/delete", send, insist=False)

@@ -5,7 +5,7 @@ are many, come and go, and are for people with rights to see. The format:
 https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -290,9 +290,10 @@ class RunningTotals:
         """The point is recorded no more; should it come back, it counts from nought."""
         self._last.pop(point, None)
 
-    def forget(self, recording: str) -> None:
-        """The recording is gone."""
-        self._sums.pop(recording, None)
+    def forget(self, kept: Container[str]) -> None:
+        """Forget all recordings but these."""
+        for recording in [recording for recording in self._sums if recording not in kept]:
+            del self._sums[recording]
 
     def of(self, recording: str) -> Mapping[str, int]:
         """The sums of a recording, by name."""

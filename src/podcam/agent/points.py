@@ -200,9 +200,12 @@ class Points:
         )
 
     def removed(self, point_id: str) -> None:
-        """The ring of an ended point is gone from the disk."""
+        """The ring of a point that is not recorded is gone from the disk."""
         point = self.all.get(point_id)
-        if point is not None and point.state is PointState.ENDED and not point.live:
+        if point is None or point.live:
+            return
+        point.recorded = False
+        if point.state is PointState.ENDED:
             del self.all[point_id]
             self._changed(point.recording)
 

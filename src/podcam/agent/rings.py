@@ -12,6 +12,7 @@ from podcam.agent.log import Log
 from podcam.agent.matching import Refusal
 from podcam.agent.naming import PointId
 from podcam.agent.points import NodePoint, Points
+from podcam.agent.recording_status import PointState
 from podcam.agent.settings import AgentSettings
 from podcam.errors import PodcamError
 from podcam.model.point import Window
@@ -88,7 +89,10 @@ class Rings:
 
     def restore(self) -> None:
         """Take up the rings that an earlier agent left."""
-        for point_id, ring in resting_rings(self._folder).items():
+        rings = resting_rings(self._folder)
+        for empty in set(self._folder.rings()) - {ring.path for ring in rings.values()}:
+            self._remove_folder(self._folder.point_of(empty))
+        for point_id, ring in rings.items():
             try:
                 point = PointId.parse(point_id)
             except ValueError:
@@ -210,12 +214,24 @@ class Rings:
             limit = plan.limits.get(ring.point)
             if limit is not None and self._limits.get(ring.point, ring.asked_bytes) != limit:
                 self._limit(ring.point, limit)
+        self._forget_lost(set(self._ended_bytes))
         self._limits = {point: limit for point, limit in self._limits.items() if point in plan.limits}
         clips_limit = min(self.clips_limit(), plan.clips_bytes)
         if clips_limit != self._clips_limit:
             self._clips_limit = clips_limit
             self._recorder.limit_clips(clips_limit)
         return plan
+
+    def _forget_lost(self, ended: set[str]) -> None:
+        """Points that ended before a packet came, or whose rings somebody else removed: nothing is kept."""
+        for point in list(self.points.all.values()):
+            if point.state is PointState.ENDED and not point.live and point.id not in ended:
+                self._remove_folder(point.id)
+                self.points.removed(point.id)
+        concerned = {point.recording for point in self.points.all.values()}
+        self._known_terms = {
+            recording: terms for recording, terms in self._known_terms.items() if recording in concerned
+        }
 
     def disk(self) -> Disk:
         """The file system that holds them."""
@@ -261,14 +277,19 @@ class Rings:
             self._log.warning("a ring's limit cannot be set", point=point_id, why=error)
 
     def _remove(self, removal: budget.Removal) -> None:
-        try:
-            self._folder.remove_ring(removal.point)
-        except PodcamError as error:
-            self._log.error("a ring cannot be removed", point=removal.point, why=error)
+        if not self._remove_folder(removal.point):
             return
         self._log.info("removed the ring of an ended point", point=removal.point, why=removal.cause.value)
         self._removed(removal.point, removal.cause)
         self.points.removed(removal.point)
+
+    def _remove_folder(self, point_id: str) -> bool:
+        try:
+            self._folder.remove_ring(point_id)
+        except PodcamError as error:
+            self._log.error("a ring cannot be removed", point=point_id, why=error)
+            return False
+        return True
 
 
 def _statuses(folder: Path) -> Iterable[os.stat_result]:

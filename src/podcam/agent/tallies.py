@@ -58,9 +58,10 @@ class Tallies:
 
     def forget(self, kept: Iterable[str]) -> None:
         """Forget all recordings but these."""
-        for recording in self._recordings.keys() - set(kept):
+        kept = set(kept)
+        for recording in self._recordings.keys() - kept:
             del self._recordings[recording]
-            self.totals.forget(recording)
+        self.totals.forget(kept)
 
     def counts(self, recording: str) -> Mapping[str, int]:
         """The sums of packets, bytes, drops and connections."""

@@ -209,7 +209,9 @@ def test_what_ended_points_counted_stays_and_one_that_begins_anew_adds_to_it() -
     assert totals.of("r") == {"packets": 22}
     totals.take("a", "r", {"packets": 3})
     assert totals.of("r") == {"packets": 25}
-    totals.forget("r")
+    totals.forget({"r"})
+    assert totals.of("r") == {"packets": 25}
+    totals.forget(set())
     assert totals.of("r") == {}
 
 

@@ -71,11 +71,24 @@ def test_what_says_nothing_new_is_not_told() -> None:
     assert heard.told == ["+shop/a 1", "-shop/a 1"]
 
 
-def test_an_object_that_cannot_be_read_any_more_counts_as_gone() -> None:
+def test_of_an_object_that_cannot_be_read_any_more_holds_what_was_read_last() -> None:
     heard = Heard()
     heard.pods.take(Changed(_pod("a")))
-    heard.pods.take(Changed({**_pod("a"), "spec": "nonsense"}))
+    heard.pods.take(Listed(({**_pod("a"), "spec": "nonsense"},)))
+    assert heard.told == ["+shop/a 1", "?shop/a", "listed"]
+    assert heard.pods["shop/a"].node == "node-1"
+    assert heard.pods.unread == {"shop/a"}
+    heard.pods.take(Listed(()))
+    assert heard.told[3:] == ["-shop/a 1", "listed"]
+    assert not heard.pods.unread
+
+
+def test_one_of_its_name_that_cannot_be_read_is_another_object() -> None:
+    heard = Heard()
+    heard.pods.take(Changed(_pod("a", "1")))
+    heard.pods.take(Changed({**_pod("a", "2"), "spec": "nonsense"}))
     assert heard.told == ["+shop/a 1", "-shop/a 1", "?shop/a"]
+    assert heard.pods.unread == {"shop/a"}
 
 
 @pytest.fixture
