@@ -26,6 +26,7 @@ Tell = Callable[[int, int], None]
 Pause = Callable[[float], None]
 """Waits for so many seconds."""
 
+_LATEST_NS: Final = 2**63
 _LONGEST_FOLDER: Final = 200
 _LONGEST_CLIP: Final = 120
 _SYNC_BYTES: Final = 256 * CHUNK_BYTES
@@ -141,6 +142,8 @@ class Fetching:
                 before = partial.size
                 try:
                     for plain in source.content(file, partial.size):
+                        if partial.size + len(plain) > file.size:
+                            raise PartError(f"more came of {file.folder}/{file.name} than there is of it")
                         partial.write(plain)
                         self._arrived(len(plain))
                 except UnreachableError:
@@ -324,7 +327,7 @@ def index_of(body: Object) -> Index:
             folder=entry["folder"],
             name=entry["name"],
             size=int(entry["bytes"]),
-            modified_ns=int(entry["modified_ns"]),
+            modified_ns=_time(entry["modified_ns"]),
             version=_word(entry["version"]),
         )
         for number, entry in enumerate(entries)
@@ -332,6 +335,13 @@ def index_of(body: Object) -> Index:
     ]
     gone = tuple(f"{entry['folder']}/{entry['name']}" for entry in entries if entry["bytes"] is None)
     return Index(manifest, tuple(there), gone)
+
+
+def _time(time_ns: object) -> int:
+    """It becomes the time of a file."""
+    if not isinstance(time_ns, int) or not 0 <= time_ns < _LATEST_NS:
+        raise ValueError(f"{time_ns!r} is no time of a file")
+    return time_ns
 
 
 def _word(text: object) -> str:
