@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import signal
 import socket
 import struct
@@ -185,6 +186,36 @@ def test_a_ring_that_cannot_go_on_is_in_clips_and_its_gap_goes_on(
     (part,) = own.keep("clip").parts
     (gap,) = part.gaps
     assert ended_ns <= gap.since_ns < ended_ns + SECOND
+
+
+def test_descriptors_that_are_used_up_cost_the_new_point_alone(
+    own: OwnRecorder, pods: list[Namespace]
+) -> None:
+    own.recorder.define("web", settings())
+    first = own.add(pods[0])
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken: list[int] = []
+    enough: list[int] = []
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.open("/dev/null", os.O_RDONLY))
+        for free in range(8):  # it fails at one descriptor after the other
+            with contextlib.suppress(PodcamError):
+                own.recorder.add(PointSettings("web/b", "ns/b", "web", pods[1]))
+                enough.append(free)
+            own.recorder.end("web/b", "there were enough")
+            os.close(taken.pop())
+            own.until(lambda: not any(thread.name == "close" for thread in threading.enumerate()))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for descriptor in taken:
+            os.close(descriptor)
+    assert len(enough) in range(1, 6)
+    send(pods[0], b"goes on")
+    recorded(own, first, b"goes on")
+    assert own.recorder.restarts == {"writer": 0, "detector": 0}
 
 
 def test_a_ring_that_cannot_be_written_costs_its_point_alone(own: OwnRecorder, pods: list[Namespace]) -> None:

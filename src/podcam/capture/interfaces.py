@@ -43,9 +43,13 @@ class LinkWatch:
     def __init__(self, namespace: Namespace) -> None:
         self._namespace = namespace
         self._sock = open_inside(namespace, _open_rtnetlink)
-        self._sock.bind((0, _RTMGRP_LINK))  # before the dump, so that nothing falls between
-        self._sock.setblocking(False)
-        self.interfaces = {interface.index: interface for interface in list_interfaces(namespace)}
+        try:
+            self._sock.bind((0, _RTMGRP_LINK))  # before the dump, so that nothing falls between
+            self._sock.setblocking(False)
+            self.interfaces = {interface.index: interface for interface in list_interfaces(namespace)}
+        except BaseException:
+            self._sock.close()
+            raise
 
     def fileno(self) -> int:
         """Return the descriptor to wait on."""

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import resource
 import signal
 import time
 import traceback
@@ -139,6 +140,9 @@ def _become(name: str, main: Callable[[Channel], None], channel: Channel, keep: 
             signal.signal(number, signal.SIG_IGN)
         Path("/proc/self/comm").write_text(f"podcam-{name}"[:15], encoding="ascii")
         _close_all_but(channel.fileno(), keep)
+        # A descriptor that has no room is lost on its way here, and three are needed for each point.
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         # Counting references frees all that these processes make: a collection would only stop them for long.
         gc.disable()
         main(channel)
