@@ -24,14 +24,19 @@ class PaperClock:
 
     def __init__(self) -> None:
         self._now_ns = NOON
+        self._set_ns = 0
         self._timers: list[tuple[int, int, Timer]] = []
         self._numbers = itertools.count()
 
     def now_ns(self) -> int:
-        return self._now_ns
+        return self._now_ns + self._set_ns
 
     def monotonic(self) -> float:
         return (self._now_ns - NOON) / SECOND
+
+    def is_set_by(self, seconds: float) -> None:
+        """Somebody sets the wall clock."""
+        self._set_ns += int(seconds * SECOND)
 
     def later(self, seconds: float, function: Call) -> Timer:
         timer = Timer(function)

@@ -211,7 +211,7 @@ class Agent:
             self._recorder,
             terms=self._terms,
             log=self._log,
-            now_ns=self._clock.now_ns,
+            clock=self._clock,
             removed=self._ring_removed,
         )
         self._points = Points(

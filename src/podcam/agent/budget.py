@@ -148,7 +148,7 @@ def plan(
         removals=tuple(removals),
         refused=refused,
         clips_bytes=max(0, allowed_bytes - least_bytes),
-        notes=tuple(_notes(disk, cause, share, clips_bytes + least_bytes - allowed_bytes)),
+        notes=tuple(_notes(disk, cause, share, rings, clips_bytes + least_bytes - allowed_bytes)),
         share=share,
         pressed=pressed,
     )
@@ -233,10 +233,15 @@ def _limit(ring: LiveRing, share: int) -> int:
     return max(ring.least_bytes, ring.asked_bytes * share // WHOLE)
 
 
-def _notes(disk: Disk, cause: Cause, share: int, missing_bytes: int) -> Iterable[str]:
+def _notes(
+    disk: Disk, cause: Cause, share: int, rings: Sequence[LiveRing], missing_bytes: int
+) -> Iterable[str]:
     if share < WHOLE:
+        limit_bytes = sum(_limit(ring, share) for ring in rings)
+        asked_bytes = sum(ring.asked_bytes for ring in rings)
         yield (
-            f"{_shortage(disk, cause)}: rings hold {share / 10:.0f} % of what was asked for, "
+            f"{_shortage(disk, cause)}: rings hold {100 * limit_bytes // max(1, asked_bytes)} % "
+            "of what was asked for, "
             "and those of ended pods are not kept"
         )
     if missing_bytes > 0:

@@ -193,7 +193,11 @@ def _latest_by_pod(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _news_due(fresh: Mapping[str, Any], standing: Mapping[str, Any], now_ns: int) -> int | None:
     """When to tell of points and warnings, leaving those that have just begun to wait their time."""
-    since = {pod: since_ns for pod, since_ns in _waiting(fresh).items() if since_ns + _SETTLING_NS > now_ns}
+    since = {
+        pod: since_ns
+        for pod, since_ns in _waiting(fresh).items()
+        if since_ns <= now_ns < since_ns + _SETTLING_NS  # one of the future says that the clock was set back
+    }
     told = standing.get("points") or []
     if fresh["warnings"] != (standing.get("warnings") or []):
         return now_ns

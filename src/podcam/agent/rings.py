@@ -11,7 +11,7 @@ from podcam.agent.budget import Disk, EndedRing, LiveRing, Plan
 from podcam.agent.log import Log
 from podcam.agent.matching import Refusal
 from podcam.agent.naming import PointId
-from podcam.agent.points import NodePoint, Points
+from podcam.agent.points import Clock, NodePoint, Points
 from podcam.agent.recording_status import PointState
 from podcam.agent.settings import AgentSettings
 from podcam.errors import PodcamError
@@ -54,6 +54,7 @@ class Rings:
         recorder: writes the rings of live points.
         terms: what a recording asks for, while it is known.
         log: for what goes.
+        clock: what time it is.
         removed: is told of points whose ring went, and of the reason.
     """
 
@@ -65,7 +66,7 @@ class Rings:
         *,
         terms: Callable[[str], RingTerms | None],
         log: Log,
-        now_ns: Callable[[], int],
+        clock: Clock,
         removed: Callable[[str, budget.Cause], None],
     ) -> None:
         self.points: Points
@@ -76,7 +77,7 @@ class Rings:
         self._recorder = recorder
         self._terms = terms
         self._log = log
-        self._now_ns = now_ns
+        self._clock = clock
         self._removed = removed
         self._known_terms: dict[str, RingTerms] = {}
         self._limits: dict[str, int] = {}
@@ -84,6 +85,9 @@ class Rings:
         self.clips_bytes = 0
         """What all clips took at the last look."""
         self._ended_bytes: dict[str, int] = {}
+        self._ended: dict[str, float] = {}
+        """When the points of ended rings ended, on the monotonic clock: setting the wall clock does not make
+        them older."""
         self._disowned: set[str] = set()
         """Points whose rings hold what was recorded for a recording that is gone."""
 
@@ -204,7 +208,7 @@ class Rings:
             [ring for ring in live if ring.point not in {other.point for other in new}],
             ended,
             self.clips_bytes,
-            self._now_ns(),
+            self._clock.now_ns(),
             new=new,
             before=self.plan,
         )
@@ -250,13 +254,20 @@ class Rings:
         )
 
     def _ended_rings(self) -> Iterator[EndedRing]:
+        known, self._ended = self._ended, {}
+        now_ns, now = self._clock.now_ns(), self._clock.monotonic()
         for point_id, ring in resting_rings(self._folder).items():
             point = self.points.all.get(point_id)
             if point is not None and point.live:
                 continue
-            ended_ns = ring.last_ns
-            if point is not None:
-                ended_ns = max(ended_ns, point.since_ns if point.recorded else 0)
+            ended = known.get(point_id)
+            if ended is None:
+                last_ns = ring.last_ns
+                if point is not None and point.recorded:
+                    last_ns = max(last_ns, point.since_ns)
+                ended = now - max(0, now_ns - last_ns) / _SECOND_NS
+            self._ended[point_id] = ended
+            ended_ns = now_ns - int((now - ended) * _SECOND_NS)
             recording = point_id.rpartition("/")[0]
             yield EndedRing(
                 point_id, _bytes_alone(ring.path), ended_ns, self._terms_of(recording).retention_ns

@@ -44,7 +44,7 @@ class Node:
             self.recorder,
             terms=self.terms.get,
             log=paper_log()[0],
-            now_ns=self.clock.now_ns,
+            clock=self.clock,
             removed=lambda point, cause: self.went.append((point, cause)),
         )
         self.wanted: dict[str, Wanted] = {}
@@ -108,6 +108,53 @@ def test_a_ring_of_an_ended_pod_goes_after_its_retention(node: Node) -> None:
     node.rings.keep_within()
     assert node.went == [("shop/checkout/web-1", Cause.RETENTION)]
     assert node.folder.rings() == []
+    assert node.points.all == {}
+
+
+def test_a_clock_that_is_set_makes_no_ring_older(node: Node) -> None:
+    node.holds("web-1", MB)
+    node.rings.restore()
+    node.rings.keep_within()
+    for years in (1, -2):
+        node.clock.is_set_by(years * 365 * 86400)
+        node.rings.keep_within()
+        assert node.went == []
+    node.clock.passes(3601)
+    node.rings.keep_within()
+    assert [point for point, _ in node.went] == ["shop/checkout/web-1"]
+
+
+def test_a_pod_that_ends_before_a_packet_came_leaves_nothing(node: Node) -> None:
+    point_id = node.records("web-1")
+    write_owner(node.folder.ring(point_id), Owner(point_id, "shop/web-1", "shop/checkout", "node-1"))
+    node.wanted.clear()
+    node.points.reconcile()
+    node.rings.keep_within()
+    assert point_id in node.points.all  # the recorder has not said that it stopped
+    node.points.stopped(point_id, "the pod has ended")
+    node.rings.keep_within()
+    assert node.points.all == {}
+    assert node.folder.rings() == []
+
+
+def test_what_an_agent_left_of_pods_without_a_packet_goes_at_the_next_start(node: Node) -> None:
+    point_id = "shop/checkout/web-1"
+    write_owner(node.folder.ring(point_id), Owner(point_id, "shop/web-1", "shop/checkout", "node-1"))
+    node.rings.restore()
+    assert node.folder.rings() == []
+
+
+def test_a_pod_that_waits_when_its_ring_goes_and_then_ends_is_forgotten(node: Node) -> None:
+    point_id = node.records("web-1")
+    node.holds("web-1", MB)
+    node.finder.goes("uid-web-1")
+    node.points.namespaces_changed()
+    node.points.stopped(point_id, "the pod's network is gone")
+    node.clock.passes(3700)
+    node.rings.keep_within()
+    assert node.went == [(point_id, Cause.RETENTION)]
+    node.wanted.clear()
+    node.points.reconcile()
     assert node.points.all == {}
 
 
