@@ -89,8 +89,9 @@ class Clips:
         self._keepers: dict[tuple[str, str | None], Keeper] = {}
         """By recording and, where a failure's clip holds its point alone, point."""
         self._growing: dict[str, GrowingClip] = {}
-        self._dropped: set[str] = set()
-        """Clips whose folder is to go as soon as the writer has let go of them."""
+        self._dropped: dict[str, KeepRequest | None] = {}
+        """Clips whose folder is to go as soon as the writer has let go of them; with the request for another
+        of that id, which has to wait so long."""
         self._servers: dict[str, tuple[ServerCounts, ...]] = {}
         self._kept: Counter[str] = Counter()
         self._suppressed: Counter[str] = Counter()
@@ -175,6 +176,9 @@ class Clips:
         Raises:
             ClipError: it cannot be made.
         """
+        if request.clip in self._dropped:
+            self._dropped[request.clip] = request
+            return
         growing = self._growing.get(request.clip)
         if growing is not None:
             self._widen(growing, request.window, now_ns)
@@ -208,11 +212,14 @@ class Clips:
             ClipError: it cannot be removed.
         """
         growing = self._growing.pop(clip_id, None)
+        if growing is None and clip_id in self._dropped:
+            self._dropped[clip_id] = None
+            return
         if growing is None:
             if (self._store.folder / clip_id).is_dir():
                 remove(self._store.folder / clip_id)
             return
-        self._dropped.add(clip_id)
+        self._dropped[clip_id] = None
         self._helpers.freeze({"do": "drop", "clip": clip_id})
         if growing.answer is not None:
             growing.answer({"error": "the clip was removed before it was complete"})
@@ -296,11 +303,13 @@ class Clips:
             if not self._helpers.count():
                 self.all_counted()
 
-    def dropped(self, clip_id: str) -> None:
+    def dropped(self, clip_id: str, now_ns: int) -> None:
         """The writer keeps nothing more of a clip that is to go."""
-        self._dropped.discard(clip_id)
+        request = self._dropped.pop(clip_id, None)
         try:
             remove(self._store.folder / clip_id)
+            if request is not None:
+                self.keep(request, now_ns)
         except ClipError as error:
             self._tell("warning", None, text=str(error))
 
@@ -316,13 +325,13 @@ class Clips:
             if growing.recording == ring.owner.recording and growing.holds(ring.owner.id):
                 self._keep_resting(growing, ring)
 
-    def request_again(self) -> None:
+    def request_again(self, now_ns: int) -> None:
         """Ask a new writer for what the old one was asked."""
         for growing in self._growing.values():
             if growing.ended_ns is None:
                 self._request(growing)
         for clip_id in list(self._dropped):
-            self.dropped(clip_id)
+            self.dropped(clip_id, now_ns)
 
     # --- inside ---
 

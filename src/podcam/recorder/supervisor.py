@@ -349,7 +349,7 @@ class Recorder:
             self._writer.record(point.watched, self._folder.ring(point.id), gap)
             if point in self._points.leaving:
                 self._writer.remove(point.id)
-        self._clips.request_again()
+        self._clips.request_again(time.time_ns())
 
     def _detector_died(self, why: str, again: bool) -> None:
         for point in self._points.by_id.values():
@@ -385,7 +385,7 @@ class Recorder:
             case "frozen":
                 self._clips.frozen(message, time.time_ns())
             case "dropped":
-                self._clips.dropped(message["clip"])
+                self._clips.dropped(message["clip"], time.time_ns())
             case "warning":
                 self._warn(message["point"], message["text"])
             case "failed":

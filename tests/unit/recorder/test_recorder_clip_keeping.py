@@ -339,7 +339,7 @@ def test_a_dropped_clip_goes_when_the_writer_has_let_go_of_it(paper: Paper) -> N
     paper.clips.drop("ns_clip")
     assert paper.requests[-1] == {"do": "drop", "clip": "ns_clip"}
     assert len(paper.store.clips()) == 1
-    paper.clips.dropped("ns_clip")
+    paper.clips.dropped("ns_clip", NOON)
     paper.clips.frozen({"clip": "ns_clip", "request": 1, "ended": True}, NOON)
     assert paper.store.clips() == []
     paper.clips.drop("never there")
@@ -348,7 +348,7 @@ def test_a_dropped_clip_goes_when_the_writer_has_let_go_of_it(paper: Paper) -> N
 def test_a_dropped_clip_goes_when_the_writer_dies(paper: Paper) -> None:
     keep(paper)
     paper.clips.drop("ns_clip")
-    paper.clips.request_again()
+    paper.clips.request_again(NOON)
     assert paper.store.clips() == []
 
 
@@ -377,3 +377,20 @@ def test_a_ring_that_rests_is_looked_at_once_for_what_it_holds(
     assert looked == [("ended", NOON - 10 * SECOND), ("ended", NOON - 20 * SECOND)]
     paper.clips.rested(replace(paper.rested[0], last_ns=NOON))
     assert len(looked) == 3
+
+
+def test_a_clip_that_is_asked_for_again_while_it_is_dropped_is_another(paper: Paper) -> None:
+    """Its object was deleted, and made anew at once."""
+    paper.detector_answers = False
+    keep(paper)
+    paper.frozen(NOON + SECOND, ended=False)
+    paper.clips.drop("ns_clip")
+    keep(paper)
+    paper.clips.drop("ns_clip")
+    keep(paper)
+    assert [request["do"] for request in paper.requests] == ["freeze", "drop"]
+    paper.clips.dropped("ns_clip", NOON + SECOND)
+    assert [request["do"] for request in paper.requests] == ["freeze", "drop", "freeze"]
+    assert paper.manifest().parts == ()
+    paper.frozen(NOON + 10 * SECOND, ended=True)
+    assert paper.manifest().state == "complete"
