@@ -18,6 +18,7 @@ import pytest
 
 import network_lab as lab
 from podcam.capture import Namespace
+from podcam.cli import main
 from podcam.clip import ClipStore, Manifest, read_manifest
 from podcam.recorder import RecorderFolder, resting_rings
 from podcam.wrap.bundle import Bundle, make_bundle
@@ -332,6 +333,25 @@ def test_a_bundle_records_for_a_user_and_leaves_the_environment_alone(
 def test_a_bundle_is_made_again_in_the_same_place(bundle: Bundle) -> None:
     again = make_bundle(bundle.folder)
     assert (again.files, again.capable) == (bundle.files, True)
+
+
+def test_the_verb_prints_what_goes_in_front_of_the_apps_command(
+    bundle: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bundle", "--json", str(bundle.folder)]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["command"] == list(bundle.command)
+    assert (told["capable"], told["files"]) == (True, bundle.files)
+    assert main(["bundle", str(bundle.folder)]) == 0
+    size, capability, _, for_a_shell, for_a_manifest = capsys.readouterr().out.splitlines()
+    assert size.startswith(f"{bundle.folder}: ")
+    assert "NET_RAW" in capability
+    assert shlex.split(for_a_shell) == [*bundle.command, "wrap", "--"] == json.loads(for_a_manifest)
+
+
+def test_a_bundle_that_cannot_be_written_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bundle", "/proc/podcam"]) == 1
+    assert "cannot write the recorder into /proc/podcam" in capsys.readouterr().err
 
 
 def test_a_bundle_runs_in_an_empty_root(bundle: Bundle, tmp_path: Path) -> None:

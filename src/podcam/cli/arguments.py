@@ -135,5 +135,5 @@ def default_folder() -> Path:
         return Path("/var/lib/podcam")
     try:
         return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "podcam"
-    except RuntimeError:  # a user of a container that no passwd knows has no home
-        return Path("/tmp/podcam")  # noqa: S108 - its folder is made readable by this user alone, or refused
+    except RuntimeError:  # a user of a container that no passwd knows has no home: --dir will be needed
+        return Path("/var/lib/podcam")
