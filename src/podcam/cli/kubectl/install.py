@@ -36,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Again: brings what is there up to date; recordings go on."
     )
     parser.epilog = _EXAMPLES
-    parser.add_argument("--image", metavar="IMAGE", help="the agent's image (default: of this version)")
+    parser.add_argument(
+        "--image", metavar="IMAGE", help="the agent's image, made of deploy/Dockerfile; none is published yet"
+    )
     parser.add_argument("--overlay", choices=overlays(), help="for clusters that want more than the base")
     parser.add_argument(
         "--dry-run",
@@ -68,6 +70,11 @@ def run(args: argparse.Namespace) -> int:
     """Render, apply, and wait for the agents."""
     if args.output and args.dry_run != "client":
         raise UsageError("-o prints what would be applied: say --dry-run=client with it")
+    if args.image is None and args.dry_run == "none":
+        raise UsageError(
+            "which image? None is published yet: make it of deploy/Dockerfile, push it where the nodes pull "
+            "from, and name it with --image (docs/install.md)"
+        )
     objects = render(Kubectl(flags.kubectl_options(args)), overlay=args.overlay, image=args.image)
     if args.dry_run == "client":
         _print(objects, args.output)

@@ -103,6 +103,8 @@ def test_a_dry_run_prints_what_would_be_applied(capsys: pytest.CaptureFixture[st
     assert main(["install", "--dry-run=client"]) == 0
     assert "daemonset.apps/podcam-agent applied (dry run)" in capsys.readouterr().out
     assert main(["install", "-o", "yaml"]) == 2
+    assert main(["install"]) == 2
+    assert "which image?" in capsys.readouterr().err
 
 
 def test_it_waits_until_every_node_has_an_agent(
@@ -112,7 +114,7 @@ def test_it_waits_until_every_node_has_an_agent(
     cluster.add(NODES, node("node-1"), node("node-2"), node("node-3", **{"kubernetes.io/os": "windows"}))
     cluster.add(PODS, agent("node-1"), agent("node-2"))
     cluster.tells(DAEMON_SETS, daemon_set(2, generation=2), daemon_set(1, observed=1), daemon_set(2))
-    assert main(["install"]) == 0
+    assert main(["install", "--image", "registry/agent:2"]) == 0
     out, err = capsys.readouterr()
     assert "podcam-agent apply" in out
     assert "--server-side" in kubectl.commands[0]
@@ -133,7 +135,7 @@ def test_agents_that_do_not_come_up_say_why(
     cluster.add(DAEMON_SETS, daemon_set(0))
     cluster.add(NODES, node("node-1"), node("node-2", ready="Unknown"))
     cluster.add(PODS, agent("node-1", containerStatuses=[{"state": waiting}]))
-    assert main(["install", "--timeout", "200ms", "--force-conflicts"]) == 1
+    assert main(["install", "--image", "a:1", "--timeout", "200ms", "--force-conflicts"]) == 1
     assert "--force-conflicts" in kubectl.commands[0]
     err = capsys.readouterr().err
     assert "  node-1: the agent is not ready: ErrImagePull: no such image" in err
