@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ with socket.create_server(("127.0.0.1", 0)) as server:
             client.sendall(b"question"); other.recv(100); other.sendall(b"answer"); client.recv(100)
 """
 _NOBODY = 65534
+_LITTLE = {"PATH": "/usr/bin:/bin"}
 
 
 @pytest.fixture
@@ -298,10 +299,10 @@ def _let_everybody_in(folder: Path) -> None:
             each.chmod(each.stat().st_mode | 0o011)
 
 
-def as_nobody(bundle: Bundle, *wrap: str, app: str, environment: dict[str, str]) -> list[str]:
+def as_nobody(bundle: Bundle, *podcam: str, environment: Mapping[str, str] = _LITTLE) -> list[str]:
     nobody = ["setpriv", "--reuid", str(_NOBODY), "--regid", str(_NOBODY), "--clear-groups", "env", "-i"]
     given = [f"{name}={value}" for name, value in environment.items()]
-    return [*nobody, *given, *bundle.command, "wrap", "--on", "none", *wrap, "--", "/bin/sh", "-c", app]
+    return [*nobody, *given, *bundle.command, *podcam]
 
 
 def test_a_bundle_records_for_a_user_and_leaves_the_environment_alone(
@@ -318,7 +319,8 @@ def test_a_bundle_records_for_a_user_and_leaves_the_environment_alone(
         "LD_PRELOAD": "",
     }
     app = "tr '\\0' '\\n' < /proc/$$/environ; grep CapPrm /proc/self/status; sleep 1"
-    command = as_nobody(bundle, "--dir", str(folder), "--on", "exit", app=app, environment=environment)
+    wrap = ("wrap", "--dir", str(folder), "--on", "none", "--on", "exit", "--")
+    command = as_nobody(bundle, *wrap, "/bin/sh", "-c", app, environment=environment)
     ended = lab.inside(
         pod, lambda: subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd="/")
     )
@@ -373,18 +375,24 @@ def test_sudo_starts_the_recorder_by_the_line_that_is_asked_for_and_by_no_other(
     sudoers.mkdir()
     ring = folder_for_all / "ring"
 
-    def run(*options: str) -> subprocess.CompletedProcess[str]:
-        environment = {"PATH": "/usr/bin:/bin"}
-        app = as_nobody(
-            bundle, "--sudo", "--dir", str(ring), *options, app="sleep 2; exit 3", environment=environment
-        )
+    def run_as_nobody(command: list[str]) -> subprocess.CompletedProcess[str]:
         mount = f'mount --bind {sudoers} /etc/sudoers.d && exec "$@"'
-        command = ["unshare", "-m", "sh", "-c", mount, "sh", *app]
+        inside = ["unshare", "-m", "sh", "-c", mount, "sh", *command]
         return lab.inside(
             pod,
-            lambda: subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd="/"),
+            lambda: subprocess.run(inside, capture_output=True, text=True, check=False, timeout=60, cwd="/"),
         )
 
+    def run(*options: str) -> subprocess.CompletedProcess[str]:
+        wrap = ("wrap", "--on", "none", "--sudo", "--dir", str(ring), *options)
+        return run_as_nobody(as_nobody(bundle, *wrap, "--", "sh", "-c", "sleep 2; exit 3"))
+
+    def doctor_on_sudo() -> str:
+        told = run_as_nobody(as_nobody(bundle, "doctor", "--json", "--dir", str(ring))).stdout
+        (found,) = (each for each in json.loads(told)["findings"] if each["subject"] == "way: sudo")
+        return str(found["found"])
+
+    assert doctor_on_sudo() == "no"
     refused = run("--on", "exit")
     assert refused.returncode == 3
     (why,) = refused.stderr.splitlines()
@@ -392,6 +400,7 @@ def test_sudo_starts_the_recorder_by_the_line_that_is_asked_for_and_by_no_other(
     assert line.startswith("nobody ALL=(root) NOPASSWD: ")
     (sudoers / "podcam").write_text(line + "\n")
 
+    assert doctor_on_sudo() == "works"
     recorded = run("--on", "exit")
     assert recorded.returncode == 3
     (said,) = recorded.stderr.splitlines()
