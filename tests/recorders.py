@@ -194,12 +194,15 @@ class OwnRecorder:
         return read_manifest(self.folder.clips / clip)
 
     def child(self, name: str) -> int:
-        """The process id of its `writer` or `detector`."""
+        """The process id of its `writer` or `detector`, once that goes by its name."""
         listing = Path(f"/proc/self/task/{os.getpid()}/children")
-        for pid in listing.read_text().split():
-            if Path(f"/proc/{pid}/comm").read_text().strip() == f"podcam-{name}":
-                return int(pid)
-        raise AssertionError(f"the recorder has no {name}")
+
+        def found() -> list[int]:
+            pids = listing.read_text().split()
+            return [int(p) for p in pids if Path(f"/proc/{p}/comm").read_text().strip() == f"podcam-{name}"]
+
+        self.until(found)
+        return found()[0]
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import network_lab as lab
-from podcam.capture import Namespace
+from podcam.capture import Namespace, geometry
 from podcam.clip import open_packets, read_manifest
 from podcam.errors import PodcamError, UsageError
 from podcam.model.point import Window
@@ -676,6 +676,23 @@ def test_the_writer_is_killed_while_points_come_and_go(own: OwnRecorder, pods: l
         recorded(own, point, text)
     assert len(own.keep("clip").parts) == 3
     assert own.recorder.restarts == {"writer": 1, "detector": 0}
+
+
+def test_the_writer_is_killed_while_a_ring_is_replaced(own: OwnRecorder, pods: list[Namespace]) -> None:
+    """What the old ring has is written first; then that of the new one."""
+    own.recorder.define("web", settings())
+    point = own.add(pods[0])
+    writer = own.child("writer")
+    os.kill(writer, signal.SIGSTOP)
+    send(pods[0], b"in the old ring")
+    watched = own.recorder._points.by_id[point].watched
+    own.recorder._replace_ring(watched, geometry(watched.shape.ring_bytes // 4))
+    send(pods[0], b"in the new ring")
+    os.kill(writer, signal.SIGKILL)
+    own.until(lambda: own.recorder.restarts["writer"] == 1 and not watched.resizing)
+    recorded(own, point, b"in the new ring")
+    assert texts_of(own, point) == {b"in the old ring", b"in the new ring"}
+    assert own.recorder.totals()[point]["dropped"] == 0
 
 
 def test_the_detector_is_killed_while_points_come_and_go(own: OwnRecorder, pods: list[Namespace]) -> None:

@@ -121,11 +121,10 @@ class WatchedPoint:
         self.segment_bytes = recording.ring.segment_bytes
         self.detecting = bool(control_frames)
         self.cut = False
-        self.resizing: socket.socket | None = None
-        """The ring socket that will be closed once the writer has read it to its end."""
+        self.resizing: tuple[socket.socket, Geometry] | None = None
+        """The ring that will be closed once the writer has read it to its end."""
         self.gaps: tuple[Gap, ...] = ()
         """When its ring on disk was not written, as far as it reaches back."""
-        self._resizing_bytes = 0
         self._namespace = settings.namespace
         self._settings = recording.traffic
         self._hosts = hosts
@@ -155,7 +154,7 @@ class WatchedPoint:
     @property
     def kernel_bytes(self) -> int:
         """What its rings take in the kernel: while one is replaced, both."""
-        return self.shape.ring_bytes + self._resizing_bytes
+        return self.shape.ring_bytes + (self.resizing[1].ring_bytes if self.resizing else 0)
 
     def filter(self) -> Mapping[str, Any]:
         """What the filter lets pass, for events, segments and clips."""
@@ -246,7 +245,7 @@ class WatchedPoint:
         if self.answers is not None:
             attach(self.answers, answers_program(self._traffic()))
 
-    def open_successor(self, shape: Geometry) -> socket.socket:
+    def open_successor(self, shape: Geometry) -> None:
         """Open a ring of another shape, to which all packets go from now on.
 
         Raises:
@@ -256,16 +255,14 @@ class WatchedPoint:
             self._namespace, shape, recording_program(self._traffic()), beside=self.ring
         )
         hand_over(successor)
-        self._resizing_bytes = self.shape.ring_bytes
-        self.resizing, self.ring, self.shape = self.ring, successor, shape
-        return successor
+        self.resizing = self.ring, self.shape
+        self.ring, self.shape = successor, shape
 
     def resized(self) -> None:
         """The writer has read the former ring to its end."""
         if self.resizing is not None:
-            close_soon([self.resizing])
+            close_soon([self.resizing[0]])
             self.resizing = None
-            self._resizing_bytes = 0
 
     def silence(self) -> None:
         """Let no further packet into the ring: it is about to be read to its end."""

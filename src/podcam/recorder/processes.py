@@ -3,9 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import astuple
 from pathlib import Path
-from socket import socket
 
-from podcam.capture import Geometry
 from podcam.recorder.channel import Message
 from podcam.recorder.detection import Detection
 from podcam.recorder.loop import Loop
@@ -25,19 +23,25 @@ class WriterProcess(Helper):
         super().__init__("writer", lambda channel: Writer(channel).run(), loop, says, died)
 
     def record(self, point: WatchedPoint, folder: Path, gap: Message | None) -> None:
-        """Write a point's packets into this folder; `gap` is noted there first."""
+        """Write a point's packets into this folder; `gap` is noted there first.
+
+        A ring that is being replaced is read to its end before its successor.
+        """
+        ring, shape = point.resizing or (point.ring, point.shape)
         message = {
             "do": "add",
             "point": point.id,
             "folder": str(folder),
             "limit_bytes": point.limit_bytes,
             "segment_bytes": point.segment_bytes,
-            "shape": astuple(point.shape),
-            "source": point.source(),
+            "shape": astuple(shape),
+            "source": point.source() | {"block_bytes": shape.block_bytes},
             "cut": point.cut,
             "gap": gap,
         }
-        self.send(message, [point.ring.fileno()])
+        self.send(message, [ring.fileno()])
+        if point.resizing:
+            self.replace(point)
 
     def remove(self, point_id: str) -> None:
         """Write the last of a point, and close its ring: `removed`."""
@@ -47,10 +51,15 @@ class WriterProcess(Helper):
         """From now on a point's packets come from other interfaces, or through another filter."""
         self.send({"do": "source", "point": point.id, "source": point.source(), "cut": point.cut})
 
-    def replace(self, point: WatchedPoint, successor: socket, shape: Geometry) -> None:
-        """Go on with another ring of the kernel's: `replaced`."""
-        message = {"do": "replace", "point": point.id, "shape": astuple(shape), "source": point.source()}
-        self.send(message, [successor.fileno()])
+    def replace(self, point: WatchedPoint) -> None:
+        """Go on with the ring of the kernel's that the point has now: `replaced`."""
+        message = {
+            "do": "replace",
+            "point": point.id,
+            "shape": astuple(point.shape),
+            "source": point.source(),
+        }
+        self.send(message, [point.ring.fileno()])
 
     def limit(self, point_id: str, limit_bytes: int) -> None:
         """A point's ring may take so many bytes."""

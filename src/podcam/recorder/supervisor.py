@@ -344,7 +344,6 @@ class Recorder:
             self._writer.start(self._lock)
         gap = {"reason": f"the writer ended: {why}"}
         for point in (*self._points.leaving, *self._points.by_id.values()):
-            point.watched.resized()
             point.tally.begin_writing_anew()
             self._writer.record(point.watched, self._folder.ring(point.id), gap)
             if point in self._points.leaving:
@@ -553,11 +552,11 @@ class Recorder:
 
     def _replace_ring(self, point: WatchedPoint, shape: Geometry) -> None:
         try:
-            successor = point.open_successor(shape)
+            point.open_successor(shape)
         except PodcamError as error:
             self._warn(point.id, str(error))
             return
-        self._writer.replace(point, successor, shape)
+        self._writer.replace(point)
 
     def _replaced(self, point_id: str) -> None:
         point = self._points.meant_by_writer(point_id)
