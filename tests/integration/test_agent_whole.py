@@ -104,6 +104,38 @@ def test_a_killed_agent_goes_on_in_its_rings_and_shows_the_gap(recorded: Node) -
     assert gap["since"] < gap["until"]
 
 
+def test_an_agent_that_starts_without_the_api_server_goes_on_with_what_was_recorded(recorded: Node) -> None:
+    network_lab.exchange(recorded.network, recorded.peer, "10.9.0.2", 5432)
+    wait_for(lambda: list(recorded.ring().glob("*.seg")))
+    recorded.kill()
+    recorded.cluster.away()
+    recorded.start()
+    wait_for(lambda: [line["text"] for line in recorded.log()].count("recording") == 2)
+    recorded.fails()
+    store = ClipStore(recorded.host / "podcam/clips")
+    wait_for(lambda: [clip for clip in store.clips() if clip.manifest.state == "complete"])
+    recorded.cluster.back()
+    clip = recorded.wait_for_clip()
+    (part,) = clip["status"]["parts"].values()
+    assert len(part["pods"][0]["gaps"]) == 1
+    recorded.wait_until("Recording")
+    texts = [line["text"] for line in recorded.log()]
+    assert texts.count("recording") == 2  # and what the API server says changes nothing
+    assert "a defect" not in texts
+
+
+def test_what_was_deleted_while_nobody_looked_ends_when_the_api_server_is_back(recorded: Node) -> None:
+    network_lab.exchange(recorded.network, recorded.peer, "10.9.0.2", 5432)
+    wait_for(lambda: list(recorded.ring().glob("*.seg")))
+    recorded.kill()
+    recorded.cluster.remove(RECORDINGS, "shop", "checkout")
+    recorded.cluster.away()
+    recorded.start()
+    wait_for(lambda: [line["text"] for line in recorded.log()].count("recording") == 2)
+    recorded.cluster.back()
+    wait_for(lambda: not recorded.ring().exists())
+
+
 def test_rings_go_with_their_recording(recorded: Node) -> None:
     rings = recorded.host / "podcam/points"
     network_lab.exchange(recorded.network, recorded.peer, "10.9.0.2", 5432)

@@ -26,6 +26,7 @@ from podcam.agent.http import AgentServer
 from podcam.agent.log import Log
 from podcam.agent.marks import Marks
 from podcam.agent.matching import Matching, match
+from podcam.agent.memory import Memory, essence
 from podcam.agent.metrics import exposition
 from podcam.agent.naming import Name, PointId, clip_folder, wire_clip_name
 from podcam.agent.parts import NodePart
@@ -78,6 +79,8 @@ _GRANTS_SECONDS = 60.0
 _FAREWELL_SECONDS = 10.0
 """For the last words to the API server, of the 30 s that a pod has to end."""
 _TURN_SECONDS = 1.0
+_PATIENCE_SECONDS = 5.0
+"""An API server that has not said so long after the start what there is, is away."""
 _KEY = "agent.key"
 
 
@@ -140,6 +143,7 @@ class Agent:
             self._observe,
             name_clip=self._name_clip,
         )
+        self._memory = Memory(settings.folder)
         self._writes = Writes(api, log)
         self._watches = Watches(watching, self._loop.call, log, self._clock.monotonic)
         self._tallies = Tallies(self._clock.now_ns)
@@ -176,8 +180,20 @@ class Agent:
 
     def _collect(self) -> None:
         soon = self._settle_soon
-        self._pods = Collection(Pod.parse, changed=self._pod_changed, removed=soon, listed=soon)
-        self._namespaces = Collection(NamespaceLimits.parse, changed=soon, removed=soon, listed=soon)
+        self._pods = Collection(
+            Pod.parse,
+            changed=self._pod_changed,
+            removed=soon,
+            listed=soon,
+            remembered=partial(essence, PODS),
+        )
+        self._namespaces = Collection(
+            NamespaceLimits.parse,
+            changed=soon,
+            removed=soon,
+            listed=soon,
+            remembered=partial(essence, NAMESPACES),
+        )
         self._recordings = Collection(
             Recording.parse,
             changed=self._recording_changed,
@@ -185,7 +201,13 @@ class Agent:
             listed=self._recordings_listed,
             unreadable=partial(self._unreadable, RECORDINGS),
             with_status=True,
+            remembered=partial(essence, RECORDINGS),
         )
+        self._recorded_kinds: dict[Kind, Collection[Any]] = {
+            RECORDINGS: self._recordings,
+            PODS: self._pods,
+            NAMESPACES: self._namespaces,
+        }
         self._clip_objects = Collection(
             ClipObject.parse,
             changed=self._clip_changed,
@@ -280,6 +302,7 @@ class Agent:
         self._every(_BEAT_SECONDS, self._beat)
         self._every(_BUDGET_SECONDS, self._keep_within)
         self._every(_GRANTS_SECONDS, self._grants.expire)
+        self._later(_PATIENCE_SECONDS, self._recall)
         self._server.start()
         self._log.info("started", node=self._settings.node, folder=str(self._settings.folder))
 
@@ -333,6 +356,8 @@ class Agent:
         self._beat_seconds = self._clock.monotonic()
 
     def _keep_within(self) -> None:
+        if not self._recordings.known:
+            return  # nobody can tell yet how long rings are to be kept
         notes = self._rings.plan.notes
         self._rings.keep_within()
         for recording in {point.recording for point in self._points.all.values()}:
@@ -361,8 +386,7 @@ class Agent:
 
     def _settle(self) -> None:
         self._settling = False
-        everything = (self._pods, self._namespaces, self._recordings)
-        if self._ending or not all(collection.complete for collection in everything):
+        if self._ending or not all(kind.known for kind in self._recorded_kinds.values()):
             return
         self._matching = match(
             self._recordings.values(),
@@ -383,6 +407,35 @@ class Agent:
         for recording in self._defined.keys() - self._matching.settings.keys():
             del self._defined[recording]
             self._guard(recording, self._recorder.forget, recording)
+        self._guard("memory", self._remember)
+
+    def _remember(self) -> None:
+        """Keep what is recorded here, for an agent that starts while the API server is away."""
+        if not all(kind.complete for kind in self._recorded_kinds.values()):
+            return
+        wanted = self._matching.wanted.values()
+        concerned = {point.recording for point in self._points.all.values()}
+        recordings = sorted(key for key, _ in self._recordings.items() if key in concerned)
+        pods = sorted({f"{each.pod.namespace}/{each.pod.name}" for each in wanted})
+        namespaces = sorted({each.pod.namespace for each in wanted})
+        keys = {RECORDINGS: recordings, PODS: pods, NAMESPACES: namespaces}
+        self._memory.keep(
+            {kind.plural: [self._recorded_kinds[kind].body(key) for key in keys[kind]] for kind in keys}
+        )
+
+    def _recall(self) -> None:
+        """The API server has not answered so far: go on recording what was recorded here last."""
+        unheard = [kind for kind in self._recorded_kinds if not self._recorded_kinds[kind].known]
+        if not unheard:
+            return
+        remembered = self._memory.recall()
+        for kind in unheard:
+            self._recorded_kinds[kind].recall(remembered.get(kind.plural, ()))
+        self._log.warning(
+            "the API server does not answer: recording what was recorded here last",
+            pods=[str(Name(pod.namespace, pod.name)) for pod in self._pods.values()],
+        )
+        self._settle_soon()
 
     def _look_at_namespaces(self) -> None:
         self._namespace_watch.changes()

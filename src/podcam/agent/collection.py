@@ -1,10 +1,10 @@
 """What the API server was last heard to say of one kind of objects."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
 from podcam.errors import InvalidObjectError
-from podcam.kube import Change, Changed, Deleted, Listed
+from podcam.kube import Change, Changed, Deleted, Listed, Object
 
 T = TypeVar("T")
 
@@ -20,6 +20,7 @@ class Collection(Generic[T]):
         listed: is told when everything there is has been heard: at the start, and after the watch was lost.
         unreadable: is told of an object that is none.
         with_status: whether what stands in their status matters, and is kept.
+        remembered: as much of an object as is worth to be remembered; None: nothing is.
     """
 
     def __init__(
@@ -31,15 +32,20 @@ class Collection(Generic[T]):
         listed: Callable[[], None] = lambda: None,
         unreadable: Callable[[str, InvalidObjectError], None] = lambda _key, _why: None,
         with_status: bool = False,
+        remembered: Callable[[Mapping[str, Any]], Object] | None = None,
     ) -> None:
         self.complete = False
         """Whether all there is was heard of once."""
+        self.known = False
+        """Whether it was, or was recalled."""
         self._parse = parse
         self._changed = changed
         self._removed = removed
         self._listed = listed
         self._unreadable = unreadable
         self._with_status = with_status
+        self._remembered = remembered
+        self._bodies: dict[str, Object] = {}
         self.unread: set[str] = set()
         """The keys of objects that are there, but in a state that cannot be read."""
         self._values: dict[str, T] = {}
@@ -60,6 +66,14 @@ class Collection(Generic[T]):
         """The `status` of an object as JSON; empty where it has none."""
         return self._statuses.get(key, {})
 
+    def body(self, key: str) -> Object:
+        """What is remembered of an object.
+
+        Raises:
+            KeyError: there is none.
+        """
+        return self._bodies[key]
+
     def items(self) -> list[tuple[str, T]]:
         """All of them."""
         return list(self._values.items())
@@ -68,6 +82,13 @@ class Collection(Generic[T]):
         """All of them, without their keys."""
         return list(self._values.values())
 
+    def recall(self, bodies: Iterable[Object]) -> None:
+        """Take what there was at another time for what there is, until there is a list."""
+        if not self.known:
+            self.known = True
+            for body in bodies:
+                self._put(key_of(body), body)
+
     def take(self, change: Change) -> None:
         """Hear what a watch says."""
         match change:
@@ -75,9 +96,9 @@ class Collection(Generic[T]):
                 there = {key_of(body): body for body in objects}
                 for key in (self._values.keys() | self.unread) - there.keys():
                     self._remove(key)
+                first, self.complete, self.known = not self.complete, True, True
                 for key, body in there.items():
-                    self._put(key, body)
-                self.complete = True
+                    self._put(key, body, news=first)
                 self._listed()
             case Changed(body):
                 self._put(key_of(body), body)
@@ -86,7 +107,7 @@ class Collection(Generic[T]):
             case _:
                 pass  # the watch was lost: what was known stays, until it is listed again
 
-    def _put(self, key: str, body: Mapping[str, Any]) -> None:
+    def _put(self, key: str, body: Mapping[str, Any], *, news: bool = False) -> None:
         uid = str(body["metadata"].get("uid"))
         try:
             value = self._parse(body)
@@ -99,11 +120,13 @@ class Collection(Generic[T]):
         self.unread.discard(key)
         status = (body.get("status") or {}) if self._with_status else {}
         before = self._values.get(key)
-        if before == value and self._statuses.get(key) == status:
+        if before == value and self._statuses.get(key) == status and not news:
             return
         if before is not None and self._uids[key] != uid:
             self._remove(key)
         self._values[key] = value
+        if self._remembered is not None:
+            self._bodies[key] = self._remembered(body)
         self._uids[key] = uid
         self._statuses[key] = status
         self._changed(key, value)
@@ -111,6 +134,7 @@ class Collection(Generic[T]):
     def _remove(self, key: str) -> None:
         value = self._values.pop(key, None)
         self._statuses.pop(key, None)
+        self._bodies.pop(key, None)
         self._uids.pop(key, None)
         self.unread.discard(key)
         if value is not None:

@@ -114,7 +114,7 @@ class Statuses:
 
     def _look(self, key: str) -> None:
         objects = self._objects()
-        if objects.get(key) is None:
+        if objects.get(key) is None or not objects.complete:
             return
         kept = self._kept.setdefault(key, _Kept(Turn(self._node)))
         if kept.timer is not None:

@@ -25,6 +25,7 @@ from podcam.kube.netns import NamespaceChanges, NamespaceFinder, NamespaceWatch,
 from podcam.kube.proxy import KubectlProxy
 from podcam.kube.resources import (
     ALLOW_HOST_NETWORK,
+    CONFIG_HASH,
     MAX_PAYLOAD,
     ClipObject,
     ClipTrigger,
@@ -62,6 +63,7 @@ from podcam.kube.watching import (
 __all__ = [
     "ALLOW_HOST_NETWORK",
     "CLIPS",
+    "CONFIG_HASH",
     "EVENTS",
     "GRANTS",
     "GROUP",

@@ -25,7 +25,7 @@ MAX_PAYLOAD = f"{GROUP}/max-payload"
 ALLOW_HOST_NETWORK = f"{GROUP}/allow-host-network"
 """Annotation of a namespace: "true" lets its recordings take in pods in the node's own network."""
 
-_CONFIG_HASH = "kubernetes.io/config.hash"
+CONFIG_HASH = "kubernetes.io/config.hash"
 """Annotation of a static pod's image in the API: the uid that the kubelet itself uses for it."""
 
 _NUMBER = re.compile(r"[0-9]{1,18}")
@@ -82,7 +82,7 @@ class Pod:
             deleting=meta.text_or_none("deletionTimestamp") is not None,
             finished=phase in {"Succeeded", "Failed"},
             created_ns=meta.time_ns("creationTimestamp"),
-            node_uid=meta.text_map("annotations").get(_CONFIG_HASH, uid),
+            node_uid=meta.text_map("annotations").get(CONFIG_HASH, uid),
         )
 
 
