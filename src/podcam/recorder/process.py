@@ -4,11 +4,13 @@ import gc
 import os
 import resource
 import signal
+import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from podcam.errors import PodcamError
 from podcam.recorder.channel import Channel, Message
 from podcam.recorder.loop import Loop
 
@@ -147,6 +149,8 @@ def _become(name: str, main: Callable[[Channel], None], channel: Channel, keep: 
         gc.disable()
         main(channel)
         code = 0
+    except PodcamError as error:
+        sys.stderr.write(f"podcam: the {name} cannot go on: {error}\n")
     except BaseException:  # noqa: BLE001 - the last frame of a process: told on standard error, then gone
         traceback.print_exc()
     finally:
