@@ -33,6 +33,15 @@ with socket.create_server(("127.0.0.1", 0)) as server:
         with socket.create_connection(server.getsockname()) as client, server.accept()[0] as other:
             client.sendall(b"question"); other.recv(100); other.sendall(b"answer"); client.recv(100)
 """
+_SEND_30_MB = """
+import socket
+server = socket.create_server(("127.0.0.1", 0))
+client = socket.create_connection(server.getsockname())
+other = server.accept()[0]
+for _ in range(600):
+    client.sendall(bytes(50000))
+    other.recv(50000, socket.MSG_WAITALL)
+"""
 _NOBODY = 65534
 _LITTLE = {"PATH": "/usr/bin:/bin"}
 
@@ -225,16 +234,25 @@ def test_a_ring_that_finds_no_room_gives_way_and_says_so(
     app = wrapped("--ring", "8x4MB", "--clips", "4MB", before=("unshare", "-m", "sh", "-c", mount, "sh"))
     look = f"(cat {folder}/status.json 2>/dev/null || echo '{{}}') | tr -d '\\n'; echo"
     wait_until(lambda: json.loads(app.runs(look)).get("state") == "recording")
-    send = (
-        "import socket; s = socket.create_server(('127.0.0.1', 0));"
-        "c = socket.create_connection(s.getsockname()); o = s.accept()[0]\n"
-        "for _ in range(600): c.sendall(bytes(50000)); o.recv(50000, socket.MSG_WAITALL)"
-    )
-    app.runs(f"{sys.executable} -c {shlex.quote(send)}; echo done")
+    app.runs(f"{sys.executable} -c {shlex.quote(_SEND_30_MB)}; echo done")
     wait_until(lambda: json.loads(app.runs(look))["totals"].get("ring_bytes", 0) > 4_000_000)
     said = app.ends()
     assert "has 16 MB, and ring and clips may take 36 MB" in said[0]
     assert len(said) == 1, said
+
+
+def test_a_ring_whose_folder_is_gone_is_told_in_lines_not_in_tracebacks(
+    wrapped: Callable[..., Wrapped],
+) -> None:
+    app = wrapped("--ring", "4x4MB", "--clips", "4MB")
+    app.wait_until_recorded()
+    shutil.rmtree(app.folder / "points")
+    (app.folder / "points").touch()
+    app.runs(f"{sys.executable} -c {shlex.quote(_SEND_30_MB)}; echo done")
+    wait_until(lambda: app.status["state"] == "failed", lambda: app.status)
+    said = app.ends(3)
+    assert all(line.startswith("podcam: ") for line in said), said
+    assert any("Not a directory" in line and line.endswith("the app goes on") for line in said), said
 
 
 @pytest.mark.parametrize("required", [False, True])
