@@ -117,7 +117,7 @@ def _told(arriving: Sequence[bytes]) -> list[Failure]:
     return failures
 
 
-@settings(max_examples=10)
+@settings(max_examples=10, deadline=None)
 @given(st.integers(0, 2**32))
 def test_memory_is_bounded_whatever_is_sent(seed: int) -> None:
     choose = random.Random(seed)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -212,9 +213,7 @@ def test_a_reset_that_arrived_and_never_left(tmp_path: Path) -> None:
     ],
     ids=["packets were lost there", "a gap", "a gap right after it", "a recorder that is killed after it"],
 )
-def test_nothing_is_proved_where_a_point_may_have_missed_it(
-    tmp_path: Path, changes: dict[str, object]
-) -> None:
+def test_nothing_is_proved_where_a_point_may_have_missed_it(tmp_path: Path, changes: dict[str, Any]) -> None:
     row = at_both(tmp_path, *reset_on_the_way(), names=NAMES, **changes)
     assert (row.verdict.id, row.verdict.fault) == (VerdictId.RESET_DURING_STARTUP, Fault.SERVER)
     assert "never left" not in row.verdict.summary
