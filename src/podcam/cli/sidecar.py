@@ -25,9 +25,7 @@ record it says so and stays: the app starts all the same. SIGTERM ends it, with 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    parser.description = (
-        "Record this pod's network until SIGTERM, as a sidecar beside its other containers."
-    )
+    parser.description = "Record this pod's network until SIGTERM, as a sidecar beside its other containers."
     parser.epilog = _EXAMPLES
     pod = parser.add_argument_group("the pod")
     pod.add_argument(
