@@ -109,7 +109,7 @@ class PodRoad:
         recorder: whose.
         pause: between two tries.
         kubectl: the program.
-        start_seconds: how long kubectl may take to forward the port; None for as long as a login may.
+        patience_seconds: how long forwarding, and an answer, may take; None for as long as a login may.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class PodRoad:
         *,
         pause: Pause = time.sleep,
         kubectl: str = "kubectl",
-        start_seconds: float | None = None,
+        patience_seconds: float | None = None,
     ) -> None:
         self.pause = pause
         self._recorder = recorder
@@ -129,7 +129,7 @@ class PodRoad:
             recorder.pod.name,
             recorder.port,
             kubectl=kubectl,
-            start_seconds=start_seconds,
+            patience_seconds=patience_seconds,
         )
         self._forward: KubectlForward | None = None
         self._api: Api | None = None
@@ -316,7 +316,7 @@ def statuses(
 
     def ask(recorder: PodRecorder) -> Mapping[str, Any] | str:
         try:
-            with PodRoad(options, recorder, kubectl=kubectl, start_seconds=_ASKED_SECONDS) as road:
+            with PodRoad(options, recorder, kubectl=kubectl, patience_seconds=_ASKED_SECONDS) as road:
                 return road.status()
         except PodcamError as error:
             return str(error)

@@ -7,6 +7,7 @@ from types import TracebackType
 from podcam.errors import ForbiddenError, KubernetesError, NotFoundError, PodcamError, UnreachableError
 from podcam.kube.api import Api
 from podcam.kube.child import KubectlChild
+from podcam.kube.roads import UrlRoad
 
 _SERVES = re.compile(rb"Forwarding from 127\.0\.0\.1:(\d+) -> \d+\s")
 _SAYS_SECONDS = 0.5
@@ -29,7 +30,8 @@ class KubectlForward:
         pod: its name.
         port: of the pod's loopback address.
         kubectl: the program.
-        start_seconds: how long it may take until it forwards.
+        patience_seconds: how long it may take until it forwards, and until an answer comes; None for as long
+            as a login, and an answer of the API server, may.
     """
 
     def __init__(
@@ -40,7 +42,7 @@ class KubectlForward:
         port: int,
         *,
         kubectl: str = "kubectl",
-        start_seconds: float | None = None,
+        patience_seconds: float | None = None,
     ) -> None:
         self._child = KubectlChild(
             [
@@ -55,8 +57,9 @@ class KubectlForward:
             idle=_IDLE,
             complain=_error,
             kubectl=kubectl,
-            start_seconds=start_seconds,
+            start_seconds=patience_seconds,
         )
+        self._patience_seconds = patience_seconds
         self._api: Api | None = None
 
     def __enter__(self) -> Api:
@@ -71,7 +74,9 @@ class KubectlForward:
         except BaseException:
             self._child.end()
             raise
-        self._api = Api.at(f"http://127.0.0.1:{int(served[1])}")
+        road = UrlRoad(f"http://127.0.0.1:{int(served[1])}")
+        patience = self._patience_seconds
+        self._api = Api(road) if patience is None else Api(road, answer_seconds=patience)
         return self._api
 
     def __exit__(
