@@ -311,6 +311,23 @@ def test_a_clip_whose_object_went_unseen_goes_at_the_next_list(node: Node) -> No
     assert node.recorder.asked == [("drop", ID)]
 
 
+def test_a_list_that_was_made_before_the_object_does_not_end_its_clip(node: Node) -> None:
+    node.fails()
+    node.writes.send()
+    node.objects.take(Listed(()))  # asked for before the object was made, and read after it
+    assert node.recorder.asked == []
+    node.objects.take(Listed(()))
+    assert node.recorder.asked == [("drop", ID)]
+
+
+def test_a_list_after_the_watch_told_of_the_object_ends_its_clip(node: Node) -> None:
+    node.fails()
+    node.writes.send()
+    node.hears(_object(f"uid-of-{CLIP.name}"))
+    node.objects.take(Listed(()))
+    assert node.recorder.asked == [("drop", ID)]
+
+
 def test_another_clip_of_the_same_name_takes_its_place(node: Node) -> None:
     node.hears(_object("first"))
     node.hears(_object("second"))
