@@ -151,8 +151,13 @@ class Fetching:
                     if cuts >= _MOST_CUTS:
                         raise
                     source.pause(_CUT_PAUSE_SECONDS)
-            self._prove(source, file, partial)
             partial.finish()
+
+    def _go_on(self, source: Source, file: File, partial: "_Partial") -> None:
+        while partial.size < file.size:
+            for plain in source.content(file, partial.size):
+                partial.write(plain)
+                self._arrived(len(plain))
 
     @staticmethod
     def _prove(source: Source, file: File, partial: "_Partial") -> None:

@@ -173,6 +173,27 @@ def test_a_way_that_is_cut_is_gone_on_with(
     assert pulled.fetched_bytes == total
 
 
+def test_a_way_that_is_cut_before_the_sum_came_is_gone_on_with(
+    kubectl: Kubectl, api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prove, asked = PodRoad.prove, []
+
+    def cut_once(self: PodRoad, file: Any, copy: Path) -> None:
+        asked.append(file.number)
+        if len(asked) == 1:
+            raise UnreachableError("lost connection to pod")
+        prove(self, file, copy)
+
+    monkeypatch.setattr(PodRoad, "prove", cut_once)
+    with road(kubectl) as there:
+        pulled = pull_from_pod(
+            api, there, PodRecorder.of(pod()), CLIP, tmp_path / "cache", tell=lambda *_: None
+        )
+    assert asked == [0, 0, 1]
+    total = sum(path.stat().st_size for path in pulled.folder.rglob("*") if path.parent.name == "web-1")
+    assert pulled.fetched_bytes == total
+
+
 def test_what_came_wrong_is_noticed(
     kubectl: Kubectl, api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
