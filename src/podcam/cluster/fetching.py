@@ -137,15 +137,13 @@ class Fetching:
             return
         with _Partial(target, file) as partial:
             self._arrived(partial.size, came=False)
-            cuts = 0
-            while partial.size < file.size:
+            cuts, proven = 0, False
+            while not proven:
                 before = partial.size
                 try:
-                    for plain in source.content(file, partial.size):
-                        if partial.size + len(plain) > file.size:
-                            raise PartError(f"more came of {file.folder}/{file.name} than there is of it")
-                        partial.write(plain)
-                        self._arrived(len(plain))
+                    self._go_on(source, file, partial)
+                    self._prove(source, file, partial)
+                    proven = True
                 except UnreachableError:
                     cuts = 0 if partial.size > before else cuts + 1
                     if cuts >= _MOST_CUTS:
@@ -156,6 +154,8 @@ class Fetching:
     def _go_on(self, source: Source, file: File, partial: "_Partial") -> None:
         while partial.size < file.size:
             for plain in source.content(file, partial.size):
+                if partial.size + len(plain) > file.size:
+                    raise PartError(f"more came of {file.folder}/{file.name} than there is of it")
                 partial.write(plain)
                 self._arrived(len(plain))
 
