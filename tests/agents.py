@@ -12,7 +12,7 @@ from typing import Any
 from podcam.agent.log import Log
 from podcam.errors import PodcamError
 from podcam.kube import Pod
-from podcam.recorder import KeepRequest, PointSettings, Timer
+from podcam.recorder import KeepRequest, PointSettings, RecordingSettings, Timer
 
 SECOND = 1_000_000_000
 NOON = 1_795_000_000 * SECOND
@@ -56,6 +56,7 @@ class PaperRecorder:
 
     def __init__(self) -> None:
         self.added: dict[str, PointSettings] = {}
+        self.defined: dict[str, RecordingSettings] = {}
         self.asked: list[tuple[str, str]] = []
         """What was done to which point or clip, in order."""
         self.limits: dict[str, int | None] = {}
@@ -70,6 +71,12 @@ class PaperRecorder:
         self.added[point.id] = point
         self.limits[point.id] = limit_bytes
         self.asked.append(("add", point.id))
+
+    def define(self, recording: str, settings: RecordingSettings) -> None:
+        self.defined[recording] = settings
+
+    def forget(self, recording: str) -> None:
+        del self.defined[recording]
 
     def end(self, point_id: str, why: str) -> None:
         del self.added[point_id]

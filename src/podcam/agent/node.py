@@ -113,6 +113,8 @@ class Node:
         self._matching = Matching()
         self._defined: dict[str, RecordingSettings] = {}
         """As the recorder knows them."""
+        self._told: tuple[str, ...] = ()
+        """What was last said of the node's disk; another number in a sentence is no news."""
         self._memory = Memory(settings.folder)
         self._tallies = Tallies(clock.now_ns)
         self._announcements = Announcements(writes, settings.node, settings.pod, clock.now_ns)
@@ -382,10 +384,10 @@ class Node:
         """Hold rings and clips within the node's budget, and say what that costs."""
         if not self._recordings.known:
             return  # nobody can tell yet how long rings are to be kept
-        notes = self._rings.plan.notes
         self._rings.keep_within()
+        told, self._told = self._told, self._rings.plan.notes
         for recording in {point.recording for point in self._points.all.values()}:
-            for note in set(self._rings.plan.notes) - set(notes):
+            for note in self._told[len(told) :]:
                 self._warn(recording, "NodeBudget", note)
             self._recording_statuses.changed(recording)
         self._tallies.forget(recording for recording, _ in self._recordings.items())

@@ -23,6 +23,9 @@ _TRY_LATER = frozenset({429, 500, 502, 503, 504})
 _LONGEST_REFUSED_SECONDS = 300.0
 """Between two attempts at what it refuses: somebody may grant a right, or mend a schema."""
 
+_MOST_OPTIONAL = 100
+"""Of requests that are not insisted on, so many wait."""
+
 
 class Outbox(Protocol):
     """Where requests to the API server are put."""
@@ -91,12 +94,20 @@ class Writes:
             insist: try again what the API server refuses; somebody may mend that.
         """
         with self._news:
+            if not insist:
+                self._make_room()
             before = self._waiting.get(key)
             due = self._now() + delay_seconds
             if before is not None and not before.refused:
                 due = min(due, before.due_seconds)
             self._waiting[key] = _Waiting(send, due, insist)
             self._news.notify()
+
+    def _make_room(self) -> None:
+        """Forget the oldest of what is not insisted on, where much of it waits: in an outage it piles up."""
+        waiting = [key for key, request in self._waiting.items() if not request.insist]
+        for key in waiting[: max(0, len(waiting) + 1 - _MOST_OPTIONAL)]:
+            del self._waiting[key]
 
     def drop(self, key: str) -> None:
         """Do not send what waits under this key: its object is gone."""

@@ -74,6 +74,15 @@ def test_what_waits_is_not_put_off_by_what_is_newer(sender: Sender) -> None:
     sender.wait_sent("a2", "b1")
 
 
+def test_in_an_outage_only_the_latest_events_wait(sender: Sender) -> None:
+    for number in range(1000):
+        sender.put(f"event-{number}", insist=False)
+    sender.put("status")
+    assert sender.writes.waiting == 101
+    sender.writes.start()
+    sender.wait_sent(*(f"event-{number}" for number in range(900, 1000)), "status")
+
+
 def test_an_api_server_that_is_away_is_asked_again_until_it_answers(sender: Sender) -> None:
     away = UnreachableError("connection refused")
     sender.answers["a"] = [away, away, None]
