@@ -10,7 +10,7 @@ from podcam.errors import UsageError
 from podcam.wrap.capabilities import own_proc
 from podcam.wrap.companion import BesideRecorder, tell
 from podcam.wrap.first_process import Nobody
-from podcam.wrap.sidecar import STARTING_SECONDS, age_seconds, keep
+from podcam.wrap.sidecar import STARTING_SECONDS, age_seconds, hold_signals, keep
 
 _EXAMPLES = """\
 examples:
@@ -45,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
     of_the_app = {"exit", "exit-failure"} & set(args.on)
     if of_the_app:
         return run_misused((), UsageError("--on exit: only `podcam wrap` sees how an app ends"))
+    hold_signals()
     own_proc()
     return keep(BesideRecorder(lambda: wrap.record(args), grace_seconds=args.grace / 1e9))
 
@@ -57,6 +58,7 @@ def run_misused(argv: Sequence[str], error: UsageError) -> int:
     """
     if sys.stdin.isatty() or "--check" in argv:
         raise error
+    hold_signals()
     tell(f"not recording: {error}; the app goes on")
     return keep(Nobody())
 

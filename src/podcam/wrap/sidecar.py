@@ -16,17 +16,22 @@ STARTING_SECONDS: Final = 10.0
 """Nobody waits longer than that for the recorder."""
 
 _ENDS: Final = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+_WATCHED: Final = _ENDS | {signal.SIGCHLD}
+
+
+def hold_signals() -> None:
+    """Let those that come from now on wait for `keep`: process 1 would not even be ended by them."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
 
 
 def keep(companion: Companion) -> int:
     """Keep the companion until a signal says that the pod ends; returns the exit code 0."""
-    watched = _ENDS | {signal.SIGCHLD}
-    signal.pthread_sigmask(signal.SIG_BLOCK, watched)
+    hold_signals()
     companion.before_app()
     companion.after_app()
     while True:
         due = companion.due_seconds()
-        got = signal.sigwaitinfo(watched) if due is None else signal.sigtimedwait(watched, max(0.0, due))
+        got = signal.sigwaitinfo(_WATCHED) if due is None else signal.sigtimedwait(_WATCHED, max(0.0, due))
         if got is None:
             companion.act()
         elif got.si_signo in _ENDS:
