@@ -162,6 +162,13 @@ def test_the_apps_end_is_kept_with_what_came_before(wrapped: Callable[..., Wrapp
     assert app.status["state"] == "ended"
 
 
+def test_an_app_that_ends_before_it_is_recorded_is_told_of(wrapped: Callable[..., Wrapped]) -> None:
+    app = wrapped("--on", "exit")
+    (said,) = app.ends(3)
+    assert said == "podcam: no clip is kept of the app's end, which came before recording began"
+    assert not ClipStore(app.folder / "clips").clips()
+
+
 @pytest.mark.parametrize(("code", "clips"), [(0, 0), (3, 1)])
 def test_only_a_failure_is_kept_where_that_was_asked_for(
     code: int, clips: int, wrapped: Callable[..., Wrapped]
@@ -272,6 +279,7 @@ def test_a_folder_that_cannot_be_written_is_told(required: bool, pod: Namespace)
         pod, lambda: subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     )
     (why,) = ended.stderr.splitlines()
+    assert why.startswith("podcam: recording is required" if required else "podcam: not record")
     assert "cannot make /proc/podcam" in why
     assert (ended.returncode, ended.stdout) == ((1, "") if required else (3, "the app runs\n"))
 
@@ -280,14 +288,14 @@ def test_a_folder_that_cannot_be_written_is_told(required: bool, pod: Namespace)
 def test_options_that_are_wrong_are_told_and_the_app_runs(
     wrong: list[str], pod: Namespace, tmp_path: Path
 ) -> None:
-    app = ["sh", "-c", 'sleep 1; echo the app runs "$@"; exit 3', "--", "--", "--help"]
+    app = ["sh", "-c", 'echo the app runs "$@"; exit 3', "--", "--", "--help"]
     command = [*_WRAP, "--dir", str(tmp_path), *wrong, "--", *app]
     ended = lab.inside(
         pod, lambda: subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     )
     assert (ended.returncode, ended.stdout) == (3, "the app runs -- --help\n")
     (why,) = ended.stderr.splitlines()
-    assert why.startswith("podcam: not recording: ")
+    assert why.startswith("podcam: not record")
 
 
 # --- the bundle ---
@@ -336,7 +344,8 @@ def test_a_bundle_records_for_a_user_and_leaves_the_environment_alone(
         "LD_LIBRARY_PATH": "/nowhere",
         "LD_PRELOAD": "",
     }
-    app = "tr '\\0' '\\n' < /proc/$$/environ; grep CapPrm /proc/self/status; sleep 1"
+    wait = f'until grep -qs \'"state": "recording"\' {folder}/status.json; do sleep 0.05; done'
+    app = f"tr '\\0' '\\n' < /proc/$$/environ; grep CapPrm /proc/self/status; {wait}"
     wrap = ("wrap", "--dir", str(folder), "--on", "none", "--on", "exit", "--")
     command = as_nobody(bundle, *wrap, "/bin/sh", "-c", app, environment=environment)
     ended = lab.inside(
@@ -403,7 +412,7 @@ def test_sudo_starts_the_recorder_by_the_line_that_is_asked_for_and_by_no_other(
 
     def run(*options: str) -> subprocess.CompletedProcess[str]:
         wrap = ("wrap", "--on", "none", "--sudo", "--dir", str(ring), *options)
-        return run_as_nobody(as_nobody(bundle, *wrap, "--", "sh", "-c", "sleep 2; exit 3"))
+        return run_as_nobody(as_nobody(bundle, *wrap, "--", "sh", "-c", "exit 3"))
 
     def doctor_on_sudo() -> str:
         told = run_as_nobody(as_nobody(bundle, "doctor", "--json", "--dir", str(ring))).stdout
@@ -414,12 +423,12 @@ def test_sudo_starts_the_recorder_by_the_line_that_is_asked_for_and_by_no_other(
     refused = run("--on", "exit")
     assert refused.returncode == 3
     (why,) = refused.stderr.splitlines()
-    line = why.partition("/etc/sudoers.d/podcam does: ")[2].removesuffix("; the app goes on")
+    line = why.partition("/etc/sudoers.d/podcam does: ")[2]
     assert line.startswith("nobody ALL=(root) NOPASSWD: ")
     (sudoers / "podcam").write_text(line + "\n")
 
     assert doctor_on_sudo() == "works"
-    recorded = run("--on", "exit")
+    recorded = run("--on", "exit", "--required")
     assert recorded.returncode == 3
     (said,) = recorded.stderr.splitlines()
     assert said.endswith("the app ended with exit code 3")

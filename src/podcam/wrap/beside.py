@@ -44,6 +44,8 @@ HEAP_BYTES: Final = 48 * 2**20
 """What each of the recorder's processes may take beside the kernel's rings: RLIMIT_DATA of setrlimit(2). One
 that wants more fails, and is started again; so it can never be what takes the memory from the app."""
 
+_RECORDING: Final = "recording"
+"""The state once packets are written."""
 _IGNORED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _THREAD_STACK_BYTES: Final = 512 * 1024
 _STATUS_SECONDS: Final = 10.0
@@ -157,7 +159,7 @@ class _Beside:
         for event in events:
             match event["event"]:
                 case "started":
-                    self._change("recording")
+                    self._change(_RECORDING)
                     say(RECORDING)
                 case "status" | "stopped":
                     self._status.totals = event
@@ -200,6 +202,10 @@ class _Beside:
     def _app_ended(self, code: int, within_seconds: float) -> None:
         self._end_seconds = time.monotonic() + within_seconds
         if not self._settings.on_exit.wants(code):
+            self._ending = True
+            return
+        if self._status.state != _RECORDING:
+            tell("no clip is kept of the app's end, which came before recording began")
             self._ending = True
             return
         now_ns = time.time_ns()

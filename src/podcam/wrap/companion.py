@@ -91,16 +91,14 @@ class BesideRecorder:
         """Take note of its end; it is started again after a pause that grows."""
         if pid != self._pid:
             return False
-        said = self._heard()
+        why = self._why(status)
         self._let_go()
-        code = os.waitstatus_to_exitcode(status)
-        if code == CANNOT_RECORD:  # nothing here will change that
-            tell(f"not recording: {said}; the app goes on")
+        if os.waitstatus_to_exitcode(status) == CANNOT_RECORD:  # nothing here will change that
+            tell(f"not recording: {why}; the app goes on")
             return True
         if time.monotonic() - self._began_seconds > _WELL_SECONDS:
             self._pause_seconds, self._why_again = _FIRST_PAUSE_SECONDS, None
-        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        self._try_later(f"the recorder {how}" if said in {"", RECORDING} else said)
+        self._try_later(why)
         return True
 
     def due_seconds(self) -> float | None:
@@ -123,25 +121,37 @@ class BesideRecorder:
         began = now if signalled_seconds is None else signalled_seconds
         deadline = max(began + self._grace_seconds - _MARGIN_SECONDS, now + _LEAST_SECONDS)
         self._send({"ended": code, "within_seconds": deadline - now})
-        if not self._ends_by(deadline):
+        status = self._ended_by(deadline)
+        if status is None:
             tell("the recorder did not end within the grace period and is killed: its last packets are lost")
             with suppress(ProcessLookupError, PermissionError):  # sudo's is root's; it ends with this process
                 os.kill(self._pid, signal.SIGKILL)
-                self._ends_by(time.monotonic() + _KILLED_SECONDS)
+                self._ended_by(time.monotonic() + _KILLED_SECONDS)
+        elif status != 0:
+            tell(f"not recorded: {self._why(status)}")
         self._let_go()
 
-    def _ends_by(self, deadline: float) -> bool:
+    def _ended_by(self, deadline: float) -> int | None:
         """Wait for its end by the signal that tells of it, which is blocked here; reap what else ends."""
         while True:
             try:
-                pid, _status = os.waitpid(-1, os.WNOHANG)
+                pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
-                return True
+                return 0
             if pid == self._pid:
-                return True
+                return status
             left = deadline - time.monotonic()
             if pid == 0 and (left <= 0 or signal.sigtimedwait([signal.SIGCHLD], left) is None):
-                return False
+                return None
+
+    def _why(self, status: int) -> str:
+        """What it said, or how it ended."""
+        said = self._heard()
+        if said not in {"", RECORDING}:
+            return said
+        code = os.waitstatus_to_exitcode(status)
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        return f"the recorder {how}"
 
     def _start_or_try_later(self) -> None:
         try:

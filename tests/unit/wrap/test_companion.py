@@ -67,6 +67,15 @@ def test_what_cannot_be_helped_is_told_once_and_not_tried_again(capfd: pytest.Ca
     assert companion.due_seconds() is None
 
 
+def test_an_app_that_ends_before_its_recorder_could_say_why_is_told(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    companion = BesideRecorder(refuse(RightsError("no right")))
+    companion.after_app()
+    companion.app_ended(0, None)
+    assert capfd.readouterr().err == "podcam: not recorded: no right\n"
+
+
 def test_the_same_reason_is_told_once_while_the_pauses_grow(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
