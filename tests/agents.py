@@ -4,7 +4,7 @@ import heapq
 import io
 import itertools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,15 @@ class PaperRecorder:
         self.added[point.id] = point
         self.limits[point.id] = limit_bytes
         self.asked.append(("add", point.id))
+
+    def add_all(self, points: Sequence[tuple[PointSettings, int | None]]) -> dict[str, PodcamError]:
+        failed: dict[str, PodcamError] = {}
+        for point, limit_bytes in points:
+            try:
+                self.add(point, limit_bytes=limit_bytes)
+            except PodcamError as error:
+                failed[point.id] = error
+        return failed
 
     def define(self, recording: str, settings: RecordingSettings) -> None:
         self.defined[recording] = settings

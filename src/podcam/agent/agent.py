@@ -5,6 +5,7 @@ Watches, writes and the HTTP server have threads of their own, and hand over wha
 on.
 """
 
+import resource
 import signal
 import socket
 import time
@@ -124,6 +125,8 @@ class Agent:
         Raises:
             PodcamError: recording cannot begin, or cannot go on.
         """
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each point has four descriptors
         self._listen_for_signals()
         self._start()
         try:

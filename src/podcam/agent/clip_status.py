@@ -141,8 +141,8 @@ def expected_nodes(
 def merged(status: Mapping[str, Any], expected: Collection[str], window_end_ns: int, now_ns: int) -> Merge:
     """The fields that follow from the parts of all nodes.
 
-    Freezing until every part expected is there, or a minute has passed since the window's end; then Complete,
-    or Incomplete. A part that is reported later is taken in.
+    Freezing until every part expected is there, or a minute has passed since the window's end; then Complete
+    (where nothing was expected, too), or Incomplete. A part that is reported later is taken in.
 
     Args:
         status: of the clip, as it stands.
@@ -157,7 +157,7 @@ def merged(status: Mapping[str, Any], expected: Collection[str], window_end_ns: 
     deadline_ns = max(window_end_ns, *_window_ends(parts.values()), 0) + _PATIENCE_NS
     over = now_ns >= deadline_ns or status.get("state") == "Incomplete"
     there = [node for node in nodes if states.get(node) in (PartState.COMPLETE, PartState.NOTHING)]
-    if nodes and len(there) == len(nodes):
+    if len(there) == len(nodes) and (nodes or over):
         state = "Complete"
     elif over or (nodes and not waiting):
         state = "Incomplete"
@@ -179,6 +179,8 @@ def merged(status: Mapping[str, Any], expected: Collection[str], window_end_ns: 
 def _condition(
     state: str, nodes: Collection[str], missing: list[str], parts: Mapping[str, Any]
 ) -> tuple[str, str, str]:
+    if state == "Complete" and not nodes:
+        return "True", "NoRings", "no node has rings of this recording"
     if state == "Complete":
         held = any(part["state"] == PartState.COMPLETE for part in parts.values())
         return (
@@ -188,8 +190,6 @@ def _condition(
         )
     if state == "Freezing":
         return "Unknown", "Freezing", "the window is open, or nodes have yet to report"
-    if not nodes:
-        return "False", "NoRings", "no node has rings of this recording"
     if missing:
         more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
         return "False", "PartsMissing", f"not reported: {', '.join(missing[:_MOST_NAMED])}{more}"

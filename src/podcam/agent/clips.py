@@ -19,7 +19,15 @@ from podcam.agent.naming import Name, PointId, clip_folder, clip_of_folder
 from podcam.agent.parts import NodePart, part_of
 from podcam.agent.writes import Outbox
 from podcam.clip import ClipStore, Manifest, read_manifest, write_manifest
-from podcam.errors import ClipError, ConflictError, NotFoundError, NotInstalledError, PodcamError
+from podcam.errors import (
+    ClipError,
+    ConflictError,
+    ForbiddenError,
+    InvalidError,
+    NotFoundError,
+    NotInstalledError,
+    PodcamError,
+)
 from podcam.kube import CLIPS, Api, ClipObject, format_time, path_of
 from podcam.model.point import Window
 from podcam.recorder import Event, KeepRequest
@@ -90,6 +98,7 @@ class Clips:
         call: runs a function in the agent's thread.
         objects: the clips of the cluster.
         report: is told of this node's part of a clip.
+        refused: is told of the recording whose clip cannot get an object, and why; it is tried again.
         log: for what happens.
     """
 
@@ -106,6 +115,7 @@ class Clips:
         call: Callable[[Callable[[], None]], None],
         objects: Collection[ClipObject],
         report: Callable[[Name, NodePart], None],
+        refused: Callable[[str, str], None],
         log: Log,
     ) -> None:
         self._node = node
@@ -118,6 +128,7 @@ class Clips:
         self._call = call
         self._objects = objects
         self._report = report
+        self._refused = refused
         self._log = log
         self._local: dict[str, _Local] = {}
 
@@ -358,6 +369,7 @@ class Clips:
             self._log.warning("after a restart this clip will be made without its trigger", why=error)
         name = self._local[clip_id].name
         path = path_of(CLIPS, name.namespace)
+        recording = f"{name.namespace}/{body['spec']['recording']}"
 
         def send(api: Api) -> None:
             try:
@@ -369,6 +381,10 @@ class Clips:
             except NotFoundError as error:
                 self._call(partial(self._homeless, clip_id, str(error)))
                 return
+            except (ForbiddenError, InvalidError) as error:
+                text = f"clip {name.name} is kept, but the API server refuses its object: {error}"
+                self._call(partial(self._refused, recording, text))
+                raise
             self._call(lambda: self._created(clip_id, made["metadata"]["uid"]))
 
         self._writes.put(f"clips/{name}/create", send)

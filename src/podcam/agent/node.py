@@ -272,6 +272,7 @@ class Node:
             call=self._call,
             objects=self._clip_objects,
             report=self._report_part,
+            refused=self._clip_refused,
             log=self._log,
         )
 
@@ -436,6 +437,11 @@ class Node:
             subject = Subject(CLIPS, clip.namespace, clip.name, clip.uid)
             note = f"the part of node {self._settings.node}: {part.message}"
             self._announcements.warn(subject, f"Part{part.state.value}", note)
+
+    def _clip_refused(self, recording: str, text: str) -> None:
+        self._tallies.of(recording).warn(self._clock.now_ns(), text)
+        self._warn(recording, "ClipRefused", text)
+        self._recording_statuses.changed(recording)
 
     def name_clip(self, subject: ClipSubject) -> str:
         """The recorder's id of the clip that a failure makes."""

@@ -4,7 +4,7 @@ Level, not edge: `reconcile` compares what should be recorded with what is, and 
 does not matter whether a change came from a watch, a list after an outage, or the namespaces' folder.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -64,8 +64,11 @@ class NodePoint:
 class Recording(Protocol):
     """The part of a recorder that points need."""
 
-    def add(self, point: PointSettings, *, limit_bytes: int | None = None) -> None:
-        """Begin to record a point: `started` or `stopped` follows. Raises PodcamError."""
+    def add_all(self, points: Sequence[tuple[PointSettings, int | None]]) -> Mapping[str, PodcamError]:
+        """Begin to record points, each with the limit of its ring: `started` or `stopped` follows.
+
+        Returns why not, by the ids of those that cannot be recorded.
+        """
 
     def end(self, point_id: str, why: str) -> None:
         """Record it no more: `stopped` follows. Raises PodcamError."""
@@ -136,6 +139,8 @@ class Points:
         self._refused = refused
         self._log = log
         self._latest: Mapping[str, Wanted] = {}
+        self._coming: list[tuple[NodePoint, PointSettings]] = []
+        """What is to be opened: many points take little longer than one."""
 
     def reconcile(self) -> None:
         """Record what should be recorded, and end what should not."""
@@ -145,6 +150,7 @@ class Points:
                 self._leave(point, "PodGone", "the pod has ended, or the recording does not name it any more")
         for point_id, wanted in self._latest.items():
             self._approach(point_id, wanted)
+        self._open()
 
     def namespaces_changed(self) -> None:
         """Something came or went where the namespaces lie."""
@@ -158,6 +164,7 @@ class Points:
             elif point.state is PointState.WAITING and not point.live:
                 point.pause_seconds = _FIRST_PAUSE_SECONDS
                 self._try(point)
+        self._open()
 
     def started(self, point_id: str) -> None:
         """The recorder has the point's ring open."""
@@ -189,6 +196,7 @@ class Points:
         wanted = self._latest.get(point_id)
         if wanted is not None:
             self._approach(point_id, wanted)
+            self._open()
 
     def resting(self, point_id: str, recording: str, pod: str, last_ns: int) -> None:
         """An earlier agent left the ring of this point."""
@@ -314,14 +322,23 @@ class Points:
         )
         self._set(point, PointState.WAITING, "", "")
         point.adding, point.limit_bytes, point.namespace = True, admitted, namespace
-        try:
-            self._recorder.add(settings, limit_bytes=admitted)
-            point.open_ms = round(1000 * (self._clock.monotonic() - point.bound_seconds))
-        except PodcamError as error:
+        self._coming.append((point, settings))
+
+    def _open(self) -> None:
+        """Let the recorder begin with all that was found."""
+        coming, self._coming = self._coming, []
+        if not coming:
+            return
+        failed = self._recorder.add_all([(settings, point.limit_bytes) for point, settings in coming])
+        for point, settings in coming:
+            error = failed.get(point.id)
+            if error is None:
+                point.open_ms = round(1000 * (self._clock.monotonic() - point.bound_seconds))
+                continue
             point.adding, point.namespace = False, None
-            if _gone(namespace):
+            if _gone(settings.namespace):
                 self._again(point, _FIRST_PAUSE_SECONDS)
-                return
+                continue
             self._log.warning("a pod cannot be recorded", point=point.id, why=error)
             self._turn_away(point, Refusal("RecorderRefused", str(error)))
             self._again(point, _REFUSED_PAUSE_SECONDS)
@@ -336,6 +353,7 @@ class Points:
             wanted = self._latest.get(point.id)
             if wanted is not None:
                 self._approach(point.id, wanted)
+                self._open()
 
     def _cancel(self, point: NodePoint) -> None:
         if point.timer is not None:

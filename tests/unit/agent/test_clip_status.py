@@ -248,10 +248,11 @@ def test_a_part_that_was_removed_makes_the_clip_incomplete() -> None:
     )
 
 
-def test_a_clip_that_concerns_no_node_is_incomplete_after_a_minute() -> None:
+def test_a_clip_that_concerns_no_node_is_complete_after_a_minute_and_says_so() -> None:
     assert outcome({}, "")[0] == "Freezing"
+    assert outcome({}, "", END_NS + 60 * SECOND_NS)[:2] == ("Complete", "0/0")
     assert outcome({}, "", END_NS + 60 * SECOND_NS)[3:] == (
-        "False",
+        "True",
         "NoRings",
         "no node has rings of this recording",
     )

@@ -15,7 +15,7 @@ from podcam.agent.marks import Marks
 from podcam.agent.naming import Name
 from podcam.agent.parts import NodePart
 from podcam.clip import COMPLETE, ClipPart, ClipStore, Manifest, read_manifest, write_manifest
-from podcam.errors import ClipError, ConflictError, NotFoundError, UnreachableError
+from podcam.errors import ClipError, ConflictError, ForbiddenError, NotFoundError, UnreachableError
 from podcam.kube import Changed, ClipObject, Deleted, Listed, format_time
 from podcam.model.failure import Failure
 from podcam.model.point import Endpoint, Point, Window
@@ -71,6 +71,7 @@ class Node:
         self.recorder = PaperRecorder()
         self.writes = PaperWrites(self.api)
         self.reported: dict[str, NodePart] = {}
+        self.refused: list[tuple[str, str]] = []
         self.store = ClipStore(self.folder / "clips")
         self.objects = Collection(
             ClipObject.parse,
@@ -89,6 +90,7 @@ class Node:
             call=lambda function: function(),
             objects=self.objects,
             report=lambda name, part: self.reported.__setitem__(str(name), part),
+            refused=lambda recording, text: self.refused.append((recording, text)),
             log=paper_log()[0],
         )
         self.clips.restore()
@@ -334,6 +336,20 @@ def test_another_clip_of_the_same_name_takes_its_place(node: Node) -> None:
     assert node.recorder.asked == [("drop", ID)]
     assert len(node.recorder.kept) == 2
     assert Marks(node.folder).of(ID).uid == "second"
+
+
+def test_a_clip_that_a_quota_refuses_is_kept_and_told(node: Node) -> None:
+    node.fails()
+    node.api.fails = ForbiddenError("exceeded quota: clips", status=403)
+    node.writes.send()
+    ((recording, text),) = node.refused
+    assert recording == "shop/checkout"
+    assert CLIP.name in text
+    assert "exceeded quota" in text
+    assert node.recorder.asked == []
+    node.api.fails = None
+    node.writes.send()
+    assert node.part is not None
 
 
 def test_a_clip_goes_with_its_namespace(node: Node) -> None:

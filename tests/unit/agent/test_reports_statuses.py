@@ -49,7 +49,7 @@ class Cluster:
             aspect, "node-1", lambda: self.recordings, self.writes, self.clock.later, self.clock
         )
         self.status: dict[str, Any] = {}
-        self.hear()
+        self.recordings.take(Listed((_recording(self.status),)))
 
     def hear(self) -> None:
         self.recordings.take(Changed(_recording(self.status)))
