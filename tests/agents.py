@@ -60,6 +60,8 @@ class PaperRecorder:
         self.asked: list[tuple[str, str]] = []
         """What was done to which point or clip, in order."""
         self.limits: dict[str, int | None] = {}
+        self.at_once: list[int] = []
+        """How many points it was given together."""
         self.clips_limit = 0
         self.kept: list[KeepRequest] = []
         self.counts: dict[str, dict[str, int | None]] = {}
@@ -73,6 +75,7 @@ class PaperRecorder:
         self.asked.append(("add", point.id))
 
     def add_all(self, points: Sequence[tuple[PointSettings, int | None]]) -> dict[str, PodcamError]:
+        self.at_once.append(len(points))
         failed: dict[str, PodcamError] = {}
         for point, limit_bytes in points:
             try:

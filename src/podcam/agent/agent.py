@@ -8,12 +8,12 @@ on.
 import resource
 import signal
 import socket
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from podcam.agent.clock import SystemClock
 from podcam.agent.guard import Guard
 from podcam.agent.http import AgentServer
 from podcam.agent.log import Log
@@ -37,18 +37,6 @@ _TURN_SECONDS = 1.0
 _PATIENCE_SECONDS = 5.0
 """An API server that has not said so long after the start what there is, is away."""
 _KEY = "agent.key"
-
-
-class SystemClock:
-    """The clocks of this machine."""
-
-    def now_ns(self) -> int:
-        """The wall clock, in nanoseconds since 1970 UTC."""
-        return time.time_ns()
-
-    def monotonic(self) -> float:
-        """Seconds on a clock that is never set."""
-        return time.monotonic()
 
 
 class Agent:

@@ -13,6 +13,7 @@ from podcam.agent.aspects import ClipAspect, RecordingAspect
 from podcam.agent.budget import Cause
 from podcam.agent.clip_status import PartState, expected_nodes
 from podcam.agent.clips import Clips, KeepingRecorder
+from podcam.agent.clock import Clock
 from podcam.agent.collection import Collection
 from podcam.agent.figures import agent_figures
 from podcam.agent.grants import Grants
@@ -25,7 +26,7 @@ from podcam.agent.metrics import AgentFigures, WatchFigures
 from podcam.agent.naming import Name, PointId, clip_folder, wire_clip_name
 from podcam.agent.parts import NodePart
 from podcam.agent.peers import Peers
-from podcam.agent.points import Clock, Finder, NodePoint, Points
+from podcam.agent.points import Finder, NodePoint, Points
 from podcam.agent.points import Recording as PointRecorder
 from podcam.agent.rings import LimitingRecorder, Rings, RingTerms
 from podcam.agent.runtimes import Runtimes

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
+from podcam.agent.clock import Clock
 from podcam.agent.log import Log
 from podcam.agent.matching import Refusal, Wanted
 from podcam.agent.recording_status import AGENT_ENDED, PointState
@@ -82,16 +83,6 @@ class Finder(Protocol):
 
     def find(self, pod: Pod) -> Path | None:
         """Its file; None while there is none that can be seen. Raises NotYet while it is being made."""
-
-
-class Clock(Protocol):
-    """The two clocks of the agent."""
-
-    def now_ns(self) -> int:
-        """The wall clock, in nanoseconds since 1970 UTC."""
-
-    def monotonic(self) -> float:
-        """Seconds on a clock that is never set."""
 
 
 class Points:

@@ -8,10 +8,11 @@ from typing import Protocol
 
 from podcam.agent import budget
 from podcam.agent.budget import Disk, EndedRing, LiveRing, Plan
+from podcam.agent.clock import Clock
 from podcam.agent.log import Log
 from podcam.agent.matching import Refusal
 from podcam.agent.naming import PointId
-from podcam.agent.points import Clock, NodePoint, Points
+from podcam.agent.points import NodePoint, Points
 from podcam.agent.recording_status import PointState
 from podcam.agent.settings import AgentSettings
 from podcam.errors import PodcamError

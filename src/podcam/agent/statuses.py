@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from podcam.agent.clip_status import Merge
+from podcam.agent.clock import Clock
 from podcam.agent.collection import Collection
-from podcam.agent.points import Clock
 from podcam.agent.turns import Turn
 from podcam.agent.writes import Outbox
 from podcam.kube import Api, Kind, path_of

@@ -62,6 +62,13 @@ def node(tmp_path: Path) -> Node:
     return Node(tmp_path)
 
 
+def test_pods_that_are_found_in_one_look_are_opened_together(node: Node) -> None:
+    node.starts(pod("web-1"), pod("web-2"), pod("web-3"))
+    assert node.recorder.at_once == [3]
+    node.points.reconcile()
+    assert node.recorder.at_once == [3]
+
+
 def test_a_pod_whose_namespace_is_there_is_recorded_at_once(node: Node) -> None:
     node.finder.appears("uid-web-1")
     node.runs(pod("web-1", ip=None, ips=()))
