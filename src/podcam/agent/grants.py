@@ -15,12 +15,23 @@ class Grants:
     Args:
         writes: the requests to the API server.
         serves: whether this node has a part of a clip, by `NAMESPACE/CLIP`.
+        stands: whether there is such a clip.
+        turn: from 0 to 1, which agent of all is to delete what none can serve any more.
         now_ns: the wall clock.
     """
 
-    def __init__(self, writes: Outbox, serves: Callable[[str], bool], now_ns: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        writes: Outbox,
+        serves: Callable[[str], bool],
+        stands: Callable[[str], bool],
+        turn: float,
+        now_ns: Callable[[], int],
+    ) -> None:
         self._writes = writes
         self._serves = serves
+        self._stands = stands
+        self._stranger_ns = int(turn * GRANT_LIFE_NS)
         self._now_ns = now_ns
         self._news = threading.Condition()
         self._known: dict[str, Grant] = {}
@@ -49,12 +60,18 @@ class Grants:
             return grant
 
     def expire(self) -> None:
-        """Delete the grants that are of no use any more, if this agent could have served them."""
+        """Delete the grants that are of no use any more, if this agent could have served them.
+
+        Those of clips that are gone, whose readers were killed, are anybody's: agents spread over an hour,
+        so that the first one deletes it before the others come to it.
+        """
         before_ns = self._now_ns() - GRANT_LIFE_NS
         with self._news:
             old = [(key, grant) for key, grant in self._known.items() if grant.created_ns < before_ns]
         for key, grant in old:
-            if self._serves(f"{grant.namespace}/{grant.clip}"):
+            clip = f"{grant.namespace}/{grant.clip}"
+            orphan = grant.created_ns < before_ns - self._stranger_ns and not self._stands(clip)
+            if orphan or self._serves(clip):
                 self._delete(key, grant)
 
     def _delete(self, key: str, grant: Grant) -> None:

@@ -4,6 +4,7 @@ All of it happens in one thread, the loop's. Whatever goes wrong with one object
 in that object's status.
 """
 
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -210,7 +211,11 @@ class Node:
             with_status=True,
         )
         self.grants = Grants(
-            self._writes, lambda clip: self.clips.path_of(Name.parse(clip)) is not None, self._clock.now_ns
+            self._writes,
+            serves=lambda clip: self.clips.path_of(Name.parse(clip)) is not None,
+            stands=lambda clip: not self._clip_objects.complete or self._clip_objects.get(clip) is not None,
+            turn=zlib.crc32(self._settings.node.encode()) / 2**32,
+            now_ns=self._clock.now_ns,
         )
         self._grant_objects = Collection(
             Grant.parse,

@@ -229,7 +229,7 @@ def _grant(created_ns: int = NOON, name: str = "g") -> Grant:
 
 
 def test_a_grant_is_found_until_it_is_gone(writes: PaperWrites) -> None:
-    grants = Grants(writes, lambda _clip: True, Wall())
+    grants = Grants(writes, lambda _clip: True, lambda _clip: True, 0.5, Wall())
     assert grants.find("shop", "g", 0.0) is None
     grants.changed("shop/g", _grant())
     assert grants.find("shop", "g", 0.0) == _grant()
@@ -241,7 +241,7 @@ def test_a_grant_is_found_until_it_is_gone(writes: PaperWrites) -> None:
 def test_old_grants_are_deleted_by_who_could_have_served_them(writes: PaperWrites) -> None:
     wall = Wall()
     serves = {"shop/kept": False}
-    grants = Grants(writes, lambda clip: serves[clip], wall)
+    grants = Grants(writes, lambda clip: serves[clip], lambda _clip: True, 0.5, wall)
     grants.changed("shop/g", _grant())
     grants.changed("shop/young", _grant(NOON + 3600 * SECOND, "young"))
     wall.now_ns += 3601 * SECOND
@@ -253,3 +253,15 @@ def test_old_grants_are_deleted_by_who_could_have_served_them(writes: PaperWrite
     ((verb, path, options),) = writes.api.requests
     assert (verb, path) == ("delete", "/apis/podcam.dev/v1alpha1/namespaces/shop/packetgrants/g")
     assert options == {"preconditions": {"uid": "uid-g"}}
+
+
+def test_grants_of_clips_that_are_gone_are_deleted_by_one_agent_after_the_other(writes: PaperWrites) -> None:
+    wall = Wall()
+    grants = Grants(writes, lambda _clip: False, lambda _clip: False, 0.5, wall)
+    grants.changed("shop/g", _grant())
+    wall.now_ns += 5300 * SECOND
+    grants.expire()
+    assert writes.waiting == {}
+    wall.now_ns += 200 * SECOND
+    grants.expire()
+    assert list(writes.waiting) == ["grant/shop/g/delete"]
