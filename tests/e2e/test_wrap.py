@@ -225,7 +225,7 @@ def test_root_gives_the_app_its_user(
 ) -> None:
     _enforce(cluster, namespace, "baseline")
     look = "id -u; grep -c 'CapEff:.*0000000000000000' /proc/self/status; exit 3"
-    command = _wrap("--on", "exit", "--user", str(_USER), app=["bash", "-c", look])
+    command = _wrap("--required", "--on", "exit", "--user", str(_USER), app=["bash", "-c", look])
     cluster.apply(
         _pod("app", scripts, command, agent_image, init={"runAsUser": 0}, security={}) | _in(namespace, "app")
     )
