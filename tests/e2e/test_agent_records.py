@@ -230,6 +230,36 @@ def test_a_pod_in_the_nodes_own_network_is_refused_with_a_sentence(cluster: Clus
     assert "hostly is not recorded" in told[0]["message"]
 
 
+def test_a_runtime_class_is_judged_by_its_handler(cluster: Cluster, namespace: str) -> None:
+    plain = f"{namespace}-strict"
+    runtime = {
+        "apiVersion": "node.k8s.io/v1",
+        "kind": "RuntimeClass",
+        "metadata": {"name": plain},
+        "handler": "kata-qemu",  # no node of the cluster has it: the pod is bound, and never runs
+    }
+    idle = {"name": "idle", "image": "localhost/lab:latest", "command": ["sleep", "infinity"]}
+    hidden = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "hidden", "namespace": namespace, "labels": {"app": "app"}},
+        "spec": {"runtimeClassName": plain, "containers": [idle], "terminationGracePeriodSeconds": 0},
+    }
+    try:
+        cluster.apply(runtime)
+        cluster.apply(hidden, recording(namespace))
+
+        def refused() -> Object | None:
+            point = points(cluster, namespace).get("hidden")
+            return point if point is not None and point["state"] == "Refused" else None
+
+        found = wait_for("a refusal", refused)
+        assert found["reason"] == "RuntimeNotRecordable"
+        assert plain in found["message"]
+    finally:
+        cluster.kubectl("delete", f"runtimeclass/{plain}", "--ignore-not-found")
+
+
 def test_a_stateful_pod_made_anew_goes_on_in_the_same_ring(cluster: Cluster, namespace: str) -> None:
     node = cluster.items("nodes")[0]["metadata"]["name"]
     cluster.apply(recording(namespace), _talkers(namespace, node))

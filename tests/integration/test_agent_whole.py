@@ -185,3 +185,23 @@ def test_without_news_it_asks_for_nothing(recorded: Node) -> None:
 
     wait_for(lambda: requests_of(1) == 0)
     assert requests_of(12) == 0  # two looks at the budget
+
+
+def test_a_recording_that_cannot_be_read_any_more_goes_on_as_it_was_and_keeps_its_rings(
+    recorded: Node,
+) -> None:
+    network_lab.exchange(recorded.network, recorded.peer, "10.9.0.2", 5432)
+    wait_for(lambda: list(recorded.ring().glob("*.seg")))
+    body = recorded.cluster.get(RECORDINGS, "shop", "checkout")
+    assert body is not None
+    recorded.cluster.put(RECORDINGS, {**body, "spec": {**body["spec"], "scope": "of a later version"}})
+    recorded.cluster.wait("why", lambda: "goes on as it was" in " ".join(recorded.entry()["warnings"]))
+    recorded.kill()
+    recorded.start()
+    wait_for(lambda: [line["text"] for line in recorded.log()].count("an object cannot be read") > 1)
+    recorded.cluster.put(
+        CLIPS,
+        {"metadata": {"namespace": "shop", "name": "mine"}, "spec": {"recording": "checkout", "last": "60s"}},
+    )
+    (part,) = recorded.wait_for_clip()["status"]["parts"].values()
+    assert part["packets"] > 0

@@ -524,6 +524,11 @@ class Node:
 
     def _unreadable(self, kind: Kind, key: str, error: InvalidObjectError) -> None:
         self._log.error("an object cannot be read", kind=kind.kind, name=key, why=error)
+        if kind == RECORDINGS and self._recordings.get(key) is not None:
+            text = f"it cannot be read, and goes on as it was: {error}"
+            self._tallies.of(key).warn(self._clock.now_ns(), text)
+            self._warn(key, "Unreadable", text)
+            self._recording_statuses.changed(key)
 
 
 def _pod_search(own_namespace: str) -> Callable[[str], tuple[str, ...]]:

@@ -150,6 +150,12 @@ def test_a_pod_that_has_just_begun_to_wait_is_given_two_seconds() -> None:
     assert entry_due(fresh, None, NOW_NS - SECOND_NS) == NOW_NS - SECOND_NS
 
 
+def test_a_clock_that_was_set_back_does_not_hide_a_pod_that_waits() -> None:
+    waiting = PointStatus("web-2", PointState.WAITING, NOW_NS + 3600 * SECOND_NS)
+    fresh = entry(replace(STATUS, points=(RECORDED, waiting)))
+    assert entry_due(fresh, entry(STATUS), NOW_NS) == NOW_NS
+
+
 def test_pods_that_keep_coming_do_not_hold_up_what_is_known_of_others() -> None:
     young = PointStatus("web-9", PointState.WAITING, NOW_NS)
     older = PointStatus("web-2", PointState.WAITING, NOW_NS - 2 * SECOND_NS)
