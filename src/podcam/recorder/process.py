@@ -1,5 +1,6 @@
 """A process of the recorder beside the supervisor: forked, so that it shares the interpreter's memory."""
 
+import ctypes
 import gc
 import os
 import resource
@@ -8,7 +9,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from podcam.errors import PodcamError
 from podcam.recorder.channel import Channel, Message
@@ -17,6 +17,8 @@ from podcam.recorder.loop import Loop
 _MOST_DEATHS = 5
 _DEATHS_SECONDS = 60.0
 """A helper that dies more often within this time is not to be started again."""
+_PR_SET_NAME = 15  # linux/prctl.h; it takes no file, which some recorders may not open
+_libc = ctypes.CDLL(None)
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGWINCH)
 
 
@@ -140,7 +142,7 @@ def _become(name: str, main: Callable[[Channel], None], channel: Channel, keep: 
         signal.set_wakeup_fd(-1)
         for number in _IGNORED:
             signal.signal(number, signal.SIG_IGN)
-        Path("/proc/self/comm").write_text(f"podcam-{name}"[:15], encoding="ascii")
+        _libc.prctl(_PR_SET_NAME, f"podcam-{name}"[:15].encode("ascii"), 0, 0, 0)
         _close_all_but(channel.fileno(), keep)
         # A descriptor that has no room is lost on its way here, and three are needed for each point.
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

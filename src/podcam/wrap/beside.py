@@ -32,6 +32,7 @@ from podcam.recorder import (
 )
 from podcam.wrap.capabilities import DAC_OVERRIDE, NET_RAW, confine_to
 from podcam.wrap.companion import RECORDING, cannot_record, say, tell
+from podcam.wrap.confinement import write_only_below
 from podcam.wrap.room import limit_for
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ def record_beside(settings: BesideSettings) -> int:
     with suppress(ValueError, OSError):  # a lower limit is the container's own
         resource.setrlimit(resource.RLIMIT_DATA, (HEAP_BYTES, HEAP_BYTES))
     try:
+        write_only_below(settings.recorder.folder)
         _Beside(settings).run()
     except PodcamError as error:
         return cannot_record(error)
