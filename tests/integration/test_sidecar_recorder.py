@@ -181,7 +181,7 @@ def test_one_that_cannot_record_stays_and_says_why_once(
     line = beside.said()
     assert line.startswith("podcam: not recording: ")
     assert "NET_RAW" in line
-    assert check(beside.folder) == 0
+    wait_until(lambda: check(beside.folder) == 0)
     assert beside.process.poll() is None
     assert beside.ends() < 5
 
