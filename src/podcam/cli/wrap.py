@@ -24,6 +24,8 @@ The app starts at once, and starts even when nothing can be recorded: one line o
 (`podcam doctor` says more). It gets every signal, its standard streams are its own, and the container ends as
 it ends. Ring and clips together stay within --ring and --clips: give the volume a sizeLimit above their sum.
 """
+_NOT_WITHOUT = ("--required", "--u", "-u")
+"""An app does not start without what these ask for. A `--user` that is misspelt must not leave it to root."""
 _DEFAULTS = {"ring": "8x25MB", "clips": "200MB", "memory": "8MiB"}
 
 
@@ -108,7 +110,7 @@ def run_misused(argv: Sequence[str], error: UsageError) -> int:
         UsageError: there is none, it is not to run unrecorded, or not as this user.
     """
     options, command = _parted(argv)
-    if not command or any(option.startswith(("--required", "--user")) for option in options):
+    if not command or any(option.startswith(_NOT_WITHOUT) for option in options):
         raise error
     tell(f"not recording: {error}; the app goes on")
     process = FirstProcess(command, original_environment())
