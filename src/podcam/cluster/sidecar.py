@@ -249,7 +249,8 @@ class PodRoad:
         if "refused" in why:
             return (
                 f"nothing hands out clips at port {port} of pod {pod.name}: it needs --serve {port}, "
-                f"or the pod an annotation {SERVE} with the port that it has"
+                f"or the pod an annotation {SERVE} with the port that it has; or its container is not "
+                "running just now"
             )
         return f"the recorder of pod {pod.name} cannot be reached: {why}"
 
@@ -345,9 +346,7 @@ def _addresses(manifest: Manifest) -> Iterator[str]:
 def _names(api: Api, pod: Pod, addresses: Iterable[str]) -> dict[str, str]:
     """What people call them, as far as the caller may know, and as far as it is still so."""
     names = {} if pod.host_network else dict.fromkeys(pod.ips, f"pod {pod.namespace}/{pod.name}")
-    wanted = [
-        each for each in dict.fromkeys(addresses) if each not in names and not ip_address(each).is_loopback
-    ]
+    wanted = [each for each in dict.fromkeys(addresses) if each not in names and _may_have_a_name(each)]
     with suppress(KubernetesError):
         for address in wanted[:_MOST_NAMED]:
             name = _name_of(api, pod.namespace, address)
@@ -356,8 +355,12 @@ def _names(api: Api, pod: Pod, addresses: Iterable[str]) -> dict[str, str]:
     return names
 
 
-def _is_loopback(address: str) -> bool:
-    return ip_address(address.partition("%")[0]).is_loopback
+def _may_have_a_name(address: str) -> bool:
+    """A pod may tell whatever it likes in the place of an address."""
+    try:
+        return not ip_address(address).is_loopback
+    except ValueError:
+        return False
 
 
 def _name_of(api: Api, namespace: str, address: str) -> str | None:

@@ -11,7 +11,7 @@ from podcam.kube.roads import UrlRoad
 
 _SERVES = re.compile(rb"Forwarding from 127\.0\.0\.1:(\d+) -> \d+\s")
 _SAYS_SECONDS = 0.5
-_IDLE = re.compile(rb"Forwarding from |Handling connection for ")
+_IDLE = re.compile(rb"Forwarding from |Handling connection for |error: lost connection to pod")
 _REASON = re.compile(
     r"an error occurred forwarding [^:]*: (?:error forwarding port .*?: )?(.*?)\"?$", re.MULTILINE
 )

@@ -160,6 +160,32 @@ def test_a_clip_comes_whole(kubectl: Kubectl, api: Api, tmp_path: Path) -> None:
     assert again.fetched_bytes == 0
 
 
+def test_what_a_pod_tells_in_the_place_of_an_address_has_no_name(
+    kubectl: Kubectl, api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = PodRoad._json
+
+    def told(self: PodRoad, path: str) -> Mapping[str, Any]:
+        body = good(self, path)
+        if path.endswith("/index"):
+            for part in body["manifest"]["parts"]:
+                part["servers"] = [
+                    {
+                        "server": {"ip": "10.0.0.1,metadata.name=x", "port": 1},
+                        "connections": 1,
+                        "since_ns": 0,
+                        "failures": {},
+                    }
+                ]
+        return body
+
+    monkeypatch.setattr(PodRoad, "_json", told)
+    recorder = PodRecorder.of(pod())
+    with road(kubectl) as there:
+        pulled = pull_from_pod(api, there, recorder, CLIP, tmp_path / "cache", tell=lambda *_: None)
+    assert pulled.manifest.names == {"10.244.0.7": "pod shop/web-1"}
+
+
 def test_a_way_that_is_cut_is_gone_on_with(
     kubectl: Kubectl, api: Api, server: PodServer, tmp_path: Path
 ) -> None:
