@@ -32,7 +32,7 @@ def fetch(at: Cluster, pod: str, clip: str | None, timeout_seconds: float) -> tu
     Args:
         at: the cluster.
         pod: its name.
-        clip: its name, or how that begins; None for the latest.
+        clip: its name, or how that begins; None for the latest that is complete.
         timeout_seconds: how long to wait for one that is still being kept.
 
     Raises:
@@ -110,7 +110,7 @@ def _named(clips: list[PodClip], name: str | None) -> PodClip:
     if not clips:
         raise ClipError("this pod's recorder has kept no clip yet")
     if name is None:
-        return clips[-1]
+        return next((clip for clip in reversed(clips) if clip.complete), clips[-1])
     found = [clip for clip in clips if clip.name == name] or [c for c in clips if c.name.startswith(name)]
     if len(found) != 1:
         what = f"{name} is the start of {len(found)} clips" if found else f"this pod has no clip {name}"

@@ -121,6 +121,13 @@ def test_which_clip_of_a_pod(
         assert sentence in capsys.readouterr().err
 
 
+def test_the_latest_is_the_latest_that_can_be_fetched(road: type[Road]) -> None:
+    kept, growing = PodClip("20231114-1-x", "complete", 1), PodClip("20231114-2-y", "open", 2)
+    assert pods._named([kept, growing], None) is kept
+    assert pods._named([growing], None) is growing
+    assert pods._named([kept, growing], growing.name) is growing
+
+
 def test_misuse(cluster: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
     for argv, sentence in (
         (["pull"], "which clip?"),
