@@ -92,7 +92,9 @@ def _folder(folder: Path) -> Iterable[Finding]:
     places = (folder, *folder.absolute().parents)
     existing = next(path for path in places if os.access(path, os.F_OK))
     if not os.access(existing, os.W_OK | os.X_OK):
-        yield Finding("folder", f"{existing} may not be written", "choose a folder of your own with --dir")
+        yield Finding(
+            "folder", f"{folder}: {existing} may not be written", "choose a folder of your own with --dir"
+        )
         return
     usage = shutil.disk_usage(existing)
     room = f"{folder}: {usage.free / 1e9:.1f} of {usage.total / 1e9:.1f} GB free"

@@ -19,7 +19,7 @@ examples:
   kubectl podcam pull web-20260131-081500                      # CLIP-NAMESPACE-TIME.pcapng in this folder
   kubectl podcam pull web-20260131-081500 -o proxy.pcapng
   kubectl podcam pull web-20260131-081500 -o - | tshark -r - -Y 'tcp.flags.reset == 1'
-  kubectl podcam pull --sidecar web-7d9f-x2x4k                 # the latest complete clip of a pod's own recorder
+  kubectl podcam pull --sidecar web-7d9f-x2x4k                 # the latest whole clip of a pod's own recorder
   kubectl podcam pull --sidecar web-7d9f-x2x4k --watch         # all of them, as they come
 
 The last line of the output is the file's name. A clip of the agents takes the right to read packets of the
