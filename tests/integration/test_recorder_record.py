@@ -246,6 +246,7 @@ def test_kernel_rings_grow_when_they_fill_and_lose_or_double_nothing(tmp_path: P
     with lab.namespace() as busy, lab.namespace() as quiet, lab.namespace() as calm:
         spaces = [argument for ns in (busy, quiet, calm) for argument in ("--netns", ns.name)]
         with recording(*spaces, "--dir", tmp_path, "--on", "none", "--memory", "5MiB") as recorder:
+            recorder.wait_for(lambda _event: len(recorder.of_kind("started")) == 3)
             writer = recorder.child("writer")
             before = _mapped_bytes(writer)
             with lab.udp_socket(busy) as sender, lab.udp_socket(busy, port=PORT):
