@@ -259,7 +259,7 @@ def test_a_ring_whose_folder_is_gone_is_told_in_lines_not_in_tracebacks(
     wait_until(lambda: app.status["state"] == "failed", lambda: app.status)
     said = app.ends(3)
     assert all(line.startswith("podcam: ") for line in said), said
-    assert any("Not a directory" in line and line.endswith("the app goes on") for line in said), said
+    assert any("Not a directory" in line for line in said), said
 
 
 @pytest.mark.parametrize("required", [False, True])
