@@ -53,15 +53,22 @@ def pod() -> Iterator[Namespace]:
 
 
 class Wrapped:
-    """An app under `podcam wrap` in a pod; its shell waits for lines that say how to go on."""
+    """An app under `podcam wrap` in a pod: by default a shell that waits for lines that say how to go on."""
 
-    def __init__(self, pod: Namespace, folder: Path, *options: str, before: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        pod: Namespace,
+        folder: Path,
+        *options: str,
+        before: tuple[str, ...] = (),
+        app: tuple[str, ...] = ("sh",),
+    ) -> None:
         self.folder = folder
         command = [*before, *_WRAP, "--dir", str(folder), "--on", "none", *options]
         self._process = lab.inside(
             pod,
             lambda: subprocess.Popen(
-                [*command, "--", "sh"],
+                [*command, "--", *app],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -84,7 +91,11 @@ class Wrapped:
 
     def ends(self, code: int = 0) -> list[str]:
         """What the recorder said, once the app has ended with this code, and all is over."""
-        said = self._process.communicate(f"exit {code}\n", timeout=60)[1]
+        return self.has_ended(code, f"exit {code}\n")
+
+    def has_ended(self, code: int, last_line: str = "") -> list[str]:
+        """The same of an app that ends by itself."""
+        said = self._process.communicate(last_line, timeout=60)[1]
         assert self._process.returncode == code, said
         return said.splitlines()
 
@@ -121,8 +132,8 @@ class Wrapped:
 def wrapped(pod: Namespace, tmp_path: Path) -> Iterator[Callable[..., Wrapped]]:
     started: list[Wrapped] = []
 
-    def start(*options: str, before: tuple[str, ...] = ()) -> Wrapped:
-        started.append(Wrapped(pod, tmp_path / "ring", *options, before=before))
+    def start(*options: str, **others: tuple[str, ...]) -> Wrapped:
+        started.append(Wrapped(pod, tmp_path / "ring", *options, **others))
         return started[-1]
 
     yield start
@@ -163,8 +174,8 @@ def test_the_apps_end_is_kept_with_what_came_before(wrapped: Callable[..., Wrapp
 
 
 def test_an_app_that_ends_before_it_is_recorded_is_told_of(wrapped: Callable[..., Wrapped]) -> None:
-    app = wrapped("--on", "exit")
-    (said,) = app.ends(3)
+    app = wrapped("--on", "exit", app=("sh", "-c", "exit 3"))
+    (said,) = app.has_ended(3)
     assert said == "podcam: no clip is kept of the app's end, which came before recording began"
     assert not ClipStore(app.folder / "clips").clips()
 
