@@ -153,11 +153,9 @@ class OwnRecorder:
         """The events of a kind, with these fields."""
         return [e for e in self.events if e["event"] == kind and fields.items() <= e.items()]
 
-    def until(
-        self, is_so: Callable[[], object], timeout_s: float = 30.0, *, tell: Callable[[], object] | None = None
-    ) -> None:
+    def until(self, is_so: Callable[[], object], *, tell: Callable[[], object] | None = None) -> None:
         """Run the loop until it is so; where it never is, what `tell` says is told, or the last events."""
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + 30
         while not is_so():
             assert time.monotonic() < deadline, f"it is not so, but {tell() if tell else self.events[-3:]}"
             self.loop.run_once(0.05)

@@ -26,8 +26,8 @@ from podcam.ring import Totals
 SECOND = 1_000_000_000
 AT_ONCE = 10
 """Pods of one recording."""
-GENERATIONS = 2000
-"""Recordings, one after the other: 20,000 pods and 2,000 clips."""
+GENERATIONS = 500
+"""Recordings, one after the other: 5,000 pods, more than what is remembered of the latest, and 500 clips."""
 
 Object = dict[str, Any]
 
