@@ -32,6 +32,8 @@ _HOW_TO_GET_ONE = (
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # After an outage the cluster's own controllers take a minute to find back: nobody has to wait for them.
+    items.sort(key=lambda item: item.get_closest_marker("outage") is not None)
     why = _why_not(config)
     for item in items:
         if why is not None and item.path.is_relative_to(_HERE):

@@ -170,6 +170,7 @@ def test_a_writer_that_dies_is_started_again(scenario: Scenario, tools: Path) ->
     wait_for("a warning", lambda: "the writer ended" in warnings(), 10)
 
 
+@pytest.mark.outage
 def test_a_failure_while_the_api_server_is_away_has_its_clip_afterwards(
     scenario: Scenario, away: Callable[[], Callable[[], None]]
 ) -> None:
