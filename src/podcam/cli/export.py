@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from podcam.cli import chosen
 from podcam.cli.progress import Progress
 from podcam.clip import export, open_packets, write_pcapng
 from podcam.errors import UsageError
@@ -24,7 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "directions and nanoseconds. A ring or a single segment can be written as well."
     )
     parser.epilog = _EXAMPLES
-    parser.add_argument("clip", type=Path, metavar="CLIP", help="a clip's folder; or a ring's, or a segment")
+    parser.add_argument(
+        "clip", metavar="CLIP", help="a clip, by its id or its folder; or a ring's folder, or a segment"
+    )
     parser.add_argument(
         "-o",
         "--output",
@@ -41,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the file, and say how many packets it holds."""
-    write(args.clip, args.output, all_ethernet=args.ethernet)
+    write(chosen.capture(args.clip), args.output, all_ethernet=args.ethernet)
     return 0
 
 
@@ -62,7 +65,7 @@ def write(clip: Path, output: str, *, all_ethernet: bool) -> None:
                 packets,
                 Path(output),
                 all_ethernet=all_ethernet,
-                progress=lambda written: progress(written / max(total, written)),
+                progress=lambda written: progress(written / max(total, written, 1)),
             )
     for warning in exported.warnings:
         print(f"podcam: {printable(warning)}", file=sys.stderr)

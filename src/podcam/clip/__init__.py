@@ -3,7 +3,7 @@
 Moves no bytes where a hard link will do.
 """
 
-from podcam.clip.export import Exported, export, write_pcapng, written_whole
+from podcam.clip.export import Exported, export, is_read_from, write_pcapng, written_whole
 from podcam.clip.manifest import (
     COMPLETE,
     MANIFEST,
@@ -31,6 +31,7 @@ __all__ = [
     "PartPacket",
     "export",
     "gap_sentence",
+    "is_read_from",
     "open_clip",
     "open_packets",
     "pin",

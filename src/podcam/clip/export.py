@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from podcam import __version__
+from podcam.clip.manifest import MANIFEST
 from podcam.clip.missing import gap_sentence
 from podcam.clip.parts import PacketSet, Part, PartPacket
 from podcam.errors import ClipError, UsageError
@@ -89,7 +90,7 @@ def export(
         ClipError: the file cannot be written.
     """
     try:
-        if target.exists() and any(target.samefile(path) for path in _read_from(source)):
+        if is_read_from(source, target):
             raise UsageError(f"{target} is what would be exported: name another file with -o")
         with written_whole(target) as file:
             return write_pcapng(source, file, comments or {}, all_ethernet=all_ethernet, progress=progress)
@@ -97,10 +98,10 @@ def export(
         raise ClipError(f"cannot write {target}: {error.strerror}") from error
 
 
-def _read_from(source: PacketSet) -> Iterator[Path]:
-    """The files that hold the packets, as far as they are there."""
-    paths = [source.path, *(path for part in source.parts for path in part.segments)]
-    return (path for path in paths if path.exists())
+def is_read_from(source: PacketSet, target: Path) -> bool:
+    """Whether this file is one of those that the packets are read from, by this name or another one."""
+    paths = [source.path, source.path / MANIFEST, *(path for part in source.parts for path in part.segments)]
+    return target.exists() and any(target.samefile(path) for path in paths if path.exists())
 
 
 @contextmanager

@@ -109,9 +109,13 @@ def _opened(path: Path) -> PacketSet:
         return PacketSet(
             folder, tuple(_clip_part(folder, manifest, n) for n in range(len(manifest.parts))), manifest
         )
+    path.stat()
     rings = [segments for ring in (folder, *_folders(folder)) if (segments := segments_in(ring))]
     if not rings:
-        raise ClipError(f"{path} holds neither a clip nor segments")
+        raise ClipError(
+            f"{path} holds neither a clip nor segments: name a clip (`podcam clips` lists them), a folder "
+            "of segments, or a single one"
+        )
     return PacketSet(folder, tuple(map(_part_of, rings)))
 
 

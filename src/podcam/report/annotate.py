@@ -38,7 +38,7 @@ def annotate(diagnosis: Diagnosis, target: Path, progress: Callable[[float], Non
         progress: called with the fraction done, now and then.
 
     Raises:
-        UsageError: the diagnosis is of several captures, or `target` is the capture itself.
+        UsageError: the diagnosis is of several captures, or `target` is the capture itself, or of it.
         CaptureFileError: the capture cannot be read any more, or `target` cannot be written.
     """
     if len(diagnosis.captures) != 1:
@@ -47,13 +47,21 @@ def annotate(diagnosis: Diagnosis, target: Path, progress: Callable[[float], Non
     source, packets = Path(capture.path), max(capture.packets, 1)
     comments = comments_of(diagnosis.connections)
     try:
-        if target.exists() and target.samefile(source):
+        if target.exists() and _is_read_from(source, target):
             raise UsageError(f"--annotate would overwrite {source}: name another file")
         with clip.written_whole(target) as out:
             _copy(source, out, comments, lambda frame: progress(frame / packets) if progress else None)
     except OSError as error:
         raise CaptureFileError(f"cannot write {target}: {error.strerror or error}") from error
     return len(comments)
+
+
+def _is_read_from(source: Path, target: Path) -> bool:
+    if source.is_file() and target.samefile(source):
+        return True
+    return (source.is_dir() or source.name == clip.MANIFEST) and clip.is_read_from(
+        clip.open_packets(source), target
+    )
 
 
 def comments_of(connections: Iterable[DiagnosedConnection]) -> Comments:

@@ -172,6 +172,10 @@ def test_a_segment_is_exported(tmp_path: Path) -> None:
         annotate(diagnosed(source), target)
         assert comments(target) == COMMENTS
         assert [captured(frame) for frame in frames(target)] == PACKETS
+    before = writer.path.read_bytes()
+    with pytest.raises(UsageError, match="would overwrite"):
+        annotate(diagnosed(tmp_path), writer.path)
+    assert writer.path.read_bytes() == before
 
 
 def test_a_long_comment_is_cut(tmp_path: Path) -> None:
