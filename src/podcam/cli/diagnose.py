@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from podcam.cli import arguments
+from podcam.cli import arguments, chosen
 from podcam.cli.progress import Progress
 from podcam.clip import MANIFEST, read_manifest
 from podcam.diagnose import diagnose
@@ -31,7 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "and pcapng files, gzip and zstd too."
     )
     parser.epilog = _EXAMPLES
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="a clip, a segment, or a capture file")
+    parser.add_argument(
+        "paths",
+        nargs="+",
+        metavar="PATH",
+        help="a clip, by its id or its folder; a ring, a segment, or a capture file",
+    )
     add_options(parser)
 
 
@@ -59,15 +64,16 @@ def run(args: argparse.Namespace) -> int:
     """Diagnose, annotate, and print."""
     if args.annotate and len(args.paths) > 1:
         raise UsageError("--annotate copies one capture: give one path at a time")
+    paths = [str(chosen.capture(name)) for name in args.paths]
     with Progress("reading") as progress:
-        case = diagnose(args.paths, progress=progress)
+        case = diagnose(paths, progress=progress)
     if args.annotate:
         with Progress("annotating") as progress:
             annotate(case.diagnosis, args.annotate, progress)
     if args.json:
         write_json(case.diagnosis, sys.stdout)
     else:
-        report = TerminalReport(case.diagnosis, case.conversation, list(_recorded_counts(args.paths)))
+        report = TerminalReport(case.diagnosis, case.conversation, list(_recorded_counts(paths)))
         report.print(console(), streams=args.stream)
     return int(args.fail and any(row.verdict.failed for row in case.diagnosis.connections))
 

@@ -9,6 +9,7 @@ import pytest
 from frames import ethernet, ipv4, tcp
 from kernel_blocks import Sent, block
 from podcam import cli
+from podcam.cli import chosen
 from podcam.clip import COMPLETE, ClipPart, ClipStore, Manifest, read_manifest, write_manifest
 from podcam.model.point import Gap, Interface, Point, Window
 from podcam.pcap import read_blocks
@@ -105,6 +106,9 @@ def test_no_export_takes_the_place_of_what_it_is_made_of(
     before = segment.read_bytes()
     assert cli.main(["export", str(segment), "-o", str(segment)]) == 2
     assert cli.main(["export", str(clip), "-o", str(segment)]) == 2
+    manifest = (clip / "manifest.json").read_bytes()
+    assert cli.main(["export", str(clip), "-o", str(clip / "manifest.json")]) == 2
+    assert (clip / "manifest.json").read_bytes() == manifest
     assert "name another file with -o" in capsys.readouterr().err
     assert segment.read_bytes() == before
 
@@ -114,6 +118,46 @@ def test_what_cannot_be_exported(clip: Path, tmp_path: Path, capsys: pytest.Capt
     assert cli.main(["export", str(clip), "-o", str(tmp_path / "nowhere" / "out")]) == 1
     assert cli.main(["export", str(clip)]) == 2
     err = capsys.readouterr().err.splitlines()
-    assert err[0].startswith(f"podcam: {tmp_path / 'nowhere'} ")
+    assert err[0] == f"podcam: cannot read {tmp_path / 'nowhere'}: No such file or directory"
     assert err[1] == f"podcam: cannot write {tmp_path / 'nowhere' / 'out'}: No such file or directory"
     assert err[2] == "podcam: the following arguments are required: -o/--output (try: podcam export --help)"
+
+
+@pytest.fixture
+def default_folder(clip: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The clip lies where `podcam record` puts it without `--dir`, and the user is somewhere else."""
+    monkeypatch.setattr(chosen, "default_folder", lambda: clip.parents[1])
+    monkeypatch.chdir(clip.parents[1])
+    return clip.parents[1]
+
+
+@pytest.mark.parametrize("name", ["20251123-020000-reset-early", "20251123"])
+def test_a_clip_by_the_id_that_the_list_shows(
+    name: str, default_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["export", name, "-o", str(default_folder / "out.pcapng")]) == 0
+    assert cli.main(["diagnose", "--json", name]) == 0
+    assert json.loads(capsys.readouterr().out)["summary"]["packets"] == 2
+
+
+def test_a_file_goes_before_a_clip_of_its_name(default_folder: Path) -> None:
+    (default_folder / "20251123").touch()
+    assert chosen.capture("20251123") == Path("20251123")
+
+
+def test_a_name_of_nothing(default_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for verb in (["diagnose"], ["export", "-o", "out"]):
+        assert cli.main([*verb, "proxy.pcap"]) == 1
+        assert capsys.readouterr().err == (
+            "podcam: there is no proxy.pcap here, and proxy.pcap is not a clip of "
+            f"{default_folder / 'clips'}: `podcam clips` lists them\n"
+        )
+        assert cli.main([*verb, ""]) == 2
+        assert "is empty" in capsys.readouterr().err
+
+
+def test_a_clip_without_a_packet(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = read_manifest(clip)
+    write_manifest(clip, replace(manifest, parts=()))
+    assert cli.main(["export", str(clip), "-o", str(tmp_path / "out.pcapng")]) == 0
+    assert capsys.readouterr().err == "0 packets written, 0 lost while recording\n"
