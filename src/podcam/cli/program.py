@@ -5,12 +5,14 @@
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from io import TextIOWrapper
-from typing import NoReturn, Protocol, cast
+from typing import NoReturn, Protocol, TextIO, cast
 
 from podcam import __version__
 from podcam.errors import PodcamError, UsageError
@@ -37,6 +39,19 @@ class TolerantVerb(Verb, Protocol):
 
     def run_misused(self, argv: Sequence[str], error: UsageError) -> int:
         """Do that; raises the error where it is nothing."""
+
+
+class _Nowhere(io.RawIOBase):
+    """Where the output goes of a command that was started without a standard output (`>&-`).
+
+    Not /dev/null: that would take descriptor 1, which an app below `podcam wrap` may not have had.
+    """
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:  # type: ignore[override] # Buffer is of 3.12
+        return memoryview(data).nbytes
 
 
 class _Parser(argparse.ArgumentParser):
@@ -70,6 +85,8 @@ class Program:
         0 success, 1 the work failed, 2 wrong usage, or what the verb returns.
         """
         argv = self.arrange(sys.argv[1:] if argv is None else argv)
+        if cast("TextIO | None", sys.stdout) is None:
+            sys.stdout = TextIOWrapper(io.BufferedWriter(_Nowhere()), "utf-8")
         if isinstance(sys.stdout, TextIOWrapper):
             sys.stdout.reconfigure(errors="replace")  # an arrow that cannot be shown is no reason to fail
         try:
@@ -85,9 +102,13 @@ class Program:
         except KeyboardInterrupt:
             return EXIT_INTERRUPTED
         except BrokenPipeError:
-            # The reader went away (`| head`). What is still buffered would fail once more when Python exits.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _give_up_output()  # the reader went away: `| head`
             return EXIT_BROKEN_PIPE
+        except OSError as error:  # no room, no right, a bad disk: what a room did not foresee, or the output
+            place = error.filename or ("standard output" if _give_up_output() else "")
+            told = ": ".join(str(part) for part in (self.name, place, error.strerror or error) if part)
+            print(printable_lines(told), file=sys.stderr)
+            return PodcamError.exit_code
         return code
 
     def _run_verb(self, name: str, argv: Sequence[str]) -> int:
@@ -131,3 +152,14 @@ class Program:
         args = parser.parse_args(argv[:1])
         given = "no verb was given" if args.verb is None else f"there is no verb {args.verb!r}"
         parser.error(f"{given}: choose one of {', '.join(self.verbs)}")
+
+
+def _give_up_output() -> bool:
+    """Whether standard output fails; what is buffered is dropped then, as it would fail again at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with suppress(OSError):  # of an output that is no file
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False

@@ -18,6 +18,13 @@ _PLAIN_SPELLINGS = str.maketrans("─━╌┄│┊├┤▶◀▸✗✓→…�
 _ENCODING_ERRORS = "podcam.plainly"
 
 
+class _Console(Console):
+    """Leaves it to the command what becomes of an output that nobody reads any more."""
+
+    def on_broken_pipe(self) -> None:
+        raise  # noqa: PLE0704 # rich calls this where it has caught the BrokenPipeError
+
+
 def _plainly(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
@@ -36,7 +43,7 @@ def console(out: TextIO | None = None) -> Console:
     if isinstance(out, TextIOWrapper):
         out.reconfigure(errors=_ENCODING_ERRORS)
     attached = "COLUMNS" in os.environ or any(os.isatty(descriptor) for descriptor in (0, 1, 2))
-    made = Console(
+    made = _Console(
         file=out, highlight=False, markup=False, emoji=False, width=None if attached else _PIPED_COLUMNS
     )
     made.width = min(made.width, _MOST_COLUMNS)

@@ -1,13 +1,16 @@
 """The command as a user's shell sees it: exit codes, one line of complaint, and what a start imports."""
 
+import errno
 import importlib
 import os
 import re
+import shlex
 import subprocess
 import sys
 import types
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -42,6 +45,12 @@ def raising(error: BaseException) -> Callable[[Namespace], int]:
         (raising(UsageError("--ring is too small")), 2, "podcam: --ring is too small\n"),
         (raising(CaptureFileError("\x1b[2Ja is no\nfile")), 1, "podcam: \\x1b[2Ja is no\nfile\n"),
         (raising(KeyboardInterrupt()), 130, ""),
+        (
+            raising(OSError(errno.EROFS, "Read-only file system", "/a\n")),
+            1,
+            "podcam: /a\n: Read-only file system\n",
+        ),
+        (raising(OSError(errno.EIO, "Input/output error")), 1, "podcam: Input/output error\n"),
     ],
 )
 def test_how_a_verb_ends(
@@ -122,11 +131,12 @@ def test_a_locale_without_arrows_still_gets_help() -> None:
     )
 
 
-def test_a_reader_that_goes_away_ends_the_command_quietly() -> None:
+@pytest.mark.parametrize("show", ["print", "podcam.report.console().print"])
+def test_a_reader_that_goes_away_ends_the_command_quietly(show: str) -> None:
     code = (
-        "import sys, types; from podcam import cli\n"
+        "import sys, types, podcam.report; from podcam import cli\n"
         "def run(args):\n"
-        "    while True: print('x' * 1000)\n"
+        f"    while True: {show}('x' * 1000)\n"
         "verb = types.SimpleNamespace(add_arguments=lambda parser: None, run=run)\n"
         "sys.modules['podcam.cli.diagnose'] = verb\n"
         "sys.exit(cli.main(['diagnose']))"
@@ -140,3 +150,19 @@ def test_a_reader_that_goes_away_ends_the_command_quietly() -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait(timeout=10) == 141
+
+
+@pytest.mark.parametrize(
+    ("redirected", "code", "complaint"),
+    [(">/dev/full", 1, "podcam: standard output: No space left on device\n"), (">&-", 0, "")],
+)
+def test_an_output_that_takes_nothing(redirected: str, code: int, complaint: str, tmp_path: Path) -> None:
+    command = f"{shlex.quote(sys.executable)} -m podcam clips --json --dir {shlex.quote(str(tmp_path))}"
+    done = subprocess.run(
+        ["sh", "-c", f"{command} {redirected}"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": ""},
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (code, complaint)
