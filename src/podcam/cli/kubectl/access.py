@@ -2,11 +2,12 @@
 
 import argparse
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from podcam.cli.kubectl.flags import kubectl_options
 from podcam.cluster import Kubectl
+from podcam.errors import UnreachableError
 from podcam.kube import Api, KubectlProxy
 
 
@@ -30,7 +31,13 @@ def cluster(args: argparse.Namespace) -> Iterator[Cluster]:
     """
     namespace = namespace_of(args)
     kubectl = Kubectl(kubectl_options(args))
-    with KubectlProxy(kubectl.options) as api:
+    with ExitStack() as stack:
+        try:
+            api = stack.enter_context(KubectlProxy(kubectl.options))
+        except UnreachableError as error:
+            raise UnreachableError(
+                f"{error} (does `kubectl cluster-info` answer? --context and --kubeconfig name another)"
+            ) from error
         yield Cluster(api, kubectl, namespace, f" -n {namespace}" if args.namespace else "")
 
 
