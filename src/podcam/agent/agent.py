@@ -7,7 +7,6 @@ on.
 
 import resource
 import signal
-import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -115,7 +114,7 @@ class Agent:
         """
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each point has four descriptors
-        self._listen_for_signals()
+        self._loop.listen_for_signals((signal.SIGINT, signal.SIGTERM), self._signalled)
         self._start()
         try:
             while not self._told_to_end:
@@ -153,17 +152,7 @@ class Agent:
         self._namespace_watch.changes()
         self._node.look_at_namespaces()
 
-    def _listen_for_signals(self) -> None:
-        reading, writing = socket.socketpair()
-        writing.setblocking(False)
-        signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
-        self._wakeup = reading, writing
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda _number, _frame: None)
-        self._loop.listen(reading, self._signalled)
-
-    def _signalled(self) -> None:
-        self._wakeup[0].recv(64)
+    def _signalled(self, _numbers: bytes) -> None:
         self._told_to_end = True
 
     def _stop(self) -> None:

@@ -1,7 +1,6 @@
 """One recording, as `podcam record` has it: until a signal, for a while, or beside a command."""
 
 import signal
-import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -118,17 +117,12 @@ class Foreground:
             self._loop.run_once(0.5)
 
     def _listen_for_signals(self) -> None:
-        reading, writing = socket.socketpair()
-        writing.setblocking(False)
-        signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
-        self._wakeup = (reading, writing)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if (number, signal.getsignal(number)) != (signal.SIGHUP, signal.SIG_IGN):  # else under nohup(1)
-                signal.signal(number, lambda _number, _frame: None)
-        self._loop.listen(reading, self._signalled)
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # else under nohup(1)
+            numbers.append(signal.SIGHUP)
+        self._loop.listen_for_signals(numbers, self._signalled)
 
-    def _signalled(self) -> None:
-        numbers = self._wakeup[0].recv(64)
+    def _signalled(self, numbers: bytes) -> None:
         # A terminal's Ctrl-C reaches a recorded command by itself; said twice, it is to end the hard way.
         by_terminal = set(numbers) == {signal.SIGINT} and in_foreground()
         self._interrupted = by_terminal and not self._interrupted

@@ -1,14 +1,19 @@
-"""What a recorder waits for, in one thread: descriptors, calls from other threads, and times to come."""
+"""What a recorder waits for, in one thread: descriptors, signals, calls from other threads, times to come."""
 
 import heapq
 import itertools
 import os
 import selectors
+import signal
+import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
+
+_MOST_SIGNALS = 64
+"""Told of at once; more are told of next."""
 
 
 class HasFileno(Protocol):
@@ -36,7 +41,7 @@ class Timer:
 
 
 class Loop:
-    """Descriptors that become readable, calls handed over by other threads, and timers.
+    """Descriptors that become readable, signals, calls handed over by other threads, and timers.
 
     All of it happens in the thread that calls `run_once`. What a function raises comes out of `run_once`;
     what had not yet had its turn has it next time.
@@ -54,6 +59,7 @@ class Loop:
         self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._closing = threading.Lock()
         self._closed = False
+        self._signals: tuple[socket.socket, socket.socket] | None = None
         self.listen(self._wakeup, self._woken)
 
     def listen(self, source: HasFileno | int, react: Callable[[], None]) -> None:
@@ -67,6 +73,19 @@ class Loop:
     def listens(self, source: HasFileno | int) -> bool:
         """Whether it does."""
         return source in self._selector.get_map()
+
+    def listen_for_signals(self, numbers: Iterable[int], react: Callable[[bytes], None]) -> None:
+        """Call `react` with the numbers of those of these signals that came; none of them ends the process.
+
+        In the main thread, and in one loop of a process: Python writes the numbers to one descriptor
+        (https://docs.python.org/3/library/signal.html#signal.set_wakeup_fd).
+        """
+        reading, writing = self._signals = socket.socketpair()
+        writing.setblocking(False)
+        signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+        for number in numbers:
+            signal.signal(number, lambda _number, _frame: None)
+        self.listen(reading, lambda: react(reading.recv(_MOST_SIGNALS)))
 
     def call(self, function: Callable[[], None]) -> None:
         """From any thread: have this called in the loop's thread, soon, in the order of the calls."""
@@ -102,6 +121,10 @@ class Loop:
             self._closed = True
             self._selector.close()
             os.close(self._wakeup)
+        if self._signals is not None:
+            signal.set_wakeup_fd(-1)
+            for end in self._signals:
+                end.close()
 
     def _woken(self) -> None:
         os.eventfd_read(self._wakeup)

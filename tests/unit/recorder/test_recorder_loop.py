@@ -1,4 +1,5 @@
 import os
+import signal
 import threading
 
 import pytest
@@ -68,6 +69,24 @@ def test_calls_of_another_thread_wake_it_and_come_in_order() -> None:
     thread.join()
     assert told == [(number, threading.get_ident()) for number in range(100)]
     loop.close()
+
+
+def test_signals_are_told_by_their_numbers_and_end_nothing() -> None:
+    before = signal.getsignal(signal.SIGUSR1), signal.getsignal(signal.SIGUSR2)
+    loop, told = Loop(), []
+    try:
+        loop.listen_for_signals((signal.SIGUSR1, signal.SIGUSR2), told.append)
+        signal.raise_signal(signal.SIGUSR2)
+        signal.raise_signal(signal.SIGUSR1)
+        loop.run_once(10)
+        assert told == [bytes((signal.SIGUSR2, signal.SIGUSR1))]
+        loop.close()
+        signal.raise_signal(signal.SIGUSR1)  # nobody hears it, and it goes nowhere
+        assert len(told) == 1
+        assert signal.set_wakeup_fd(-1) == -1
+    finally:
+        signal.signal(signal.SIGUSR1, before[0])
+        signal.signal(signal.SIGUSR2, before[1])
 
 
 def test_a_call_that_raises_leaves_the_others_for_the_next_time() -> None:
