@@ -28,6 +28,16 @@ def test_a_point_beyond_the_expected_takes_a_quarter_of_what_is_free() -> None:
     assert memory.first(20, BUDGET, LARGE).ring_bytes == MIB
 
 
+@pytest.mark.parametrize(("expected", "peak"), [(1, 169 * MIB), (30, 151 * MIB)])
+def test_sixty_that_come_at_once_exceed_the_budget_less_where_many_were_expected(
+    expected: int, peak: int
+) -> None:
+    memory, used = KernelMemory(BUDGET, expected), 0
+    for number in range(1, 61):
+        used += memory.first(number, used, LARGE).ring_bytes
+    assert used == peak
+
+
 def test_two_blocks_fit_into_a_segment() -> None:
     assert 2 * KernelMemory(BUDGET).first(1, 0, 600_000).block_bytes <= 600_000
     assert KernelMemory(BUDGET).grown(geometry(8 * MIB), 1, 8 * MIB, 300_000) is None
