@@ -1,7 +1,7 @@
 """Clips as agents keep them, and an agent's server in front of them: no cluster, and no agent."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -111,13 +111,3 @@ def serving(
 
 def older(grant: Grant, seconds: int) -> Grant:
     return replace(grant, created_ns=grant.created_ns - seconds * SECOND)
-
-
-def wait_until(holds: Callable[[], object]) -> None:
-    """Half a minute is more than anything here takes."""
-    tick = threading.Event()
-    for _ in range(3000):
-        if holds():
-            return
-        tick.wait(0.01)
-    raise AssertionError("it did not come about within 30 s")

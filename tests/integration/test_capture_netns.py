@@ -9,7 +9,6 @@ import struct
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import network_lab as lab
 import podcam
 from podcam.capture import LinkWatch, find_namespace, list_interfaces, open_inside, own_namespace
 from podcam.errors import CaptureError, UsageError
+from waiting import wait_until
 
 pytestmark = pytest.mark.skipif(lab.why_not() is not None, reason=str(lab.why_not()))
 
@@ -222,10 +222,3 @@ def test_a_rootless_container_is_recorded_by_its_owner(ordinary_user: Callable[.
             assert ordinary_user(str(process.pid)) == "recording\n"
         finally:
             process.kill()
-
-
-def wait_until(condition: Callable[[], bool], within_s: float = 10) -> None:
-    end = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < end
-        select.select([], [], [], 0.01)

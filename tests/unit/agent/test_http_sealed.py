@@ -16,7 +16,8 @@ from kernel_blocks import Sent
 from podcam.agent.http import GRANT_LIFE_NS, INDEX, AgentServer
 from podcam.clip import OPEN, Manifest
 from podcam.sealed import CHUNK_BYTES, PrivateKey, Resource, Seal, Unsealer, sealed_size
-from served_clips import NOW, SECOND, FakeServed, grant_for, keep_clip, older, packet, serving, wait_until
+from served_clips import NOW, SECOND, FakeServed, grant_for, keep_clip, older, packet, serving
+from waiting import wait_until
 
 MARKER = b"SELECT secret FROM accounts"
 AGENT, READER = PrivateKey.new(), PrivateKey.new()

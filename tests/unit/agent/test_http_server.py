@@ -11,7 +11,8 @@ import pytest
 from podcam.agent.http import AgentServer
 from podcam.sealed import PrivateKey
 from podcam.serving import Limits
-from served_clips import FakeServed, grant_for, keep_clip, packet, serving, wait_until
+from served_clips import FakeServed, grant_for, keep_clip, packet, serving
+from waiting import wait_until
 
 
 def connected(server: AgentServer) -> socket.socket:
