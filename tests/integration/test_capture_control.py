@@ -49,7 +49,7 @@ class Hearing:
         self.ring = ControlRing(sock, FRAMES)
         self.packets: list[tuple[int, bytes]] = []
 
-    def until(self, count: int, within_s: float = 10) -> list[tuple[int, bytes]]:
+    def until(self, count: int, within_s: float = 60) -> list[tuple[int, bytes]]:
         end = time.monotonic() + within_s
         while len(self.packets) < count:
             assert time.monotonic() < end, f"only {len(self.packets)} packets came"

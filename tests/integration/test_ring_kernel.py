@@ -29,8 +29,8 @@ from podcam.ring import RecordedPacket, Ring, SegmentReader, Source, segments_in
 
 pytestmark = pytest.mark.skipif(lab.why_not() is not None, reason=str(lab.why_not()))
 
-SHAPE = Geometry(block_bytes=1 << 17, blocks=8, retire_ms=10)
-PATIENCE_SECONDS = 10
+SHAPE = Geometry(block_bytes=1 << 17, blocks=64, retire_ms=50)
+PATIENCE_SECONDS = 60
 
 
 class Recording:
