@@ -17,10 +17,12 @@ from podcam.capture import Namespace
 from podcam.clip import Manifest, read_manifest
 from podcam.model.point import Window
 from podcam.recorder import KeepRequest, Loop, PointSettings, Recorder, RecorderFolder, RecorderSettings
+from podcam.ring import segments_in
 
 Event = dict[str, Any]
 
 PODCAM = (sys.executable, "-m", "podcam")
+_PATIENCE_S = 60
 
 
 class RunningRecorder:
@@ -64,16 +66,13 @@ class RunningRecorder:
         statuses = self.of_kind("status")
         return int(statuses[-1]["packets"]) if statuses else 0
 
-    def child(self, name: str, timeout_s: float = 10.0) -> int:
+    def child(self, name: str, timeout_s: float = 30.0) -> int:
         """The process id of the `writer` or the `detector`, once there is one."""
-        deadline = time.monotonic() + timeout_s
-        listing = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        while time.monotonic() < deadline:
-            for pid in listing.read_text().split():
-                with contextlib.suppress(FileNotFoundError):
-                    if Path(f"/proc/{pid}/comm").read_text().strip() == f"podcam-{name}":
-                        return int(pid)
-        raise AssertionError(f"the recorder has no {name}")
+        deadline, pause = time.monotonic() + timeout_s, threading.Event()
+        while (pid := _child_of(self.process.pid, name)) is None:
+            assert time.monotonic() < deadline, f"the recorder has no {name}"
+            pause.wait(0.01)
+        return pid
 
     def stop(self) -> Event:
         """As Ctrl-C does; returns the totals of the (last) point."""
@@ -83,8 +82,8 @@ class RunningRecorder:
         return self.of_kind("stopped")[-1]
 
     def wait(self) -> int:
-        code = self.process.wait(timeout=60)
-        self._thread.join(timeout=10)
+        code = self.process.wait(_PATIENCE_S)
+        self.wait_until_gone()
         assert self.process.stderr is not None
         self.errors = self.process.stderr.read()
         return code
@@ -92,13 +91,18 @@ class RunningRecorder:
     def kill_all(self) -> None:
         """SIGKILL to every process of it at once, as the kernel does to a container."""
         os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(timeout=10)
-        self._thread.join(timeout=10)
+        self.process.wait(_PATIENCE_S)
+        self.wait_until_gone()
+
+    def wait_until_gone(self) -> None:
+        """Until the last of its processes has ended: then nobody has its standard output open."""
+        self._thread.join(_PATIENCE_S)
+        assert not self._thread.is_alive(), "a process of the recorder goes on"
 
     def close(self) -> None:
         if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait(timeout=10)
+            self.kill_all()
+        self.wait_until_gone()
         for stream in (self.process.stdout, self.process.stderr):
             if stream is not None:
                 stream.close()
@@ -117,10 +121,11 @@ class RunningRecorder:
 
 @contextmanager
 def recording(*arguments: object, before: Sequence[str] = ()) -> Iterator[RunningRecorder]:
-    """A recorder that has started; killed at the end if it was not stopped."""
+    """A recorder that records all of its points; killed at the end if it was not stopped."""
     recorder = RunningRecorder(arguments, before=before)
+    points = max(1, arguments.count("--netns"))
     try:
-        recorder.wait_for_kind("started")
+        recorder.wait_for(lambda _event: len(recorder.of_kind("started")) == points)
         yield recorder
     finally:
         recorder.close()
@@ -131,6 +136,16 @@ def podcam(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*PODCAM, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False
     )
+
+
+def at_one_moment(ring: Path) -> list[os.stat_result]:
+    """The sizes of a ring's segments while it is written, none of them from before another one left."""
+    while True:
+        segments = segments_in(ring)
+        with contextlib.suppress(FileNotFoundError):
+            found = [segment.stat() for segment in segments]
+            if segments_in(ring)[: len(segments)] == segments:
+                return found
 
 
 class OwnRecorder:
@@ -195,14 +210,19 @@ class OwnRecorder:
 
     def child(self, name: str) -> int:
         """The process id of its `writer` or `detector`, once that goes by its name."""
-        listing = Path(f"/proc/self/task/{os.getpid()}/children")
+        self.until(lambda: _child_of(os.getpid(), name))
+        pid = _child_of(os.getpid(), name)
+        assert pid is not None
+        return pid
 
-        def found() -> list[int]:
-            pids = listing.read_text().split()
-            return [int(p) for p in pids if Path(f"/proc/{p}/comm").read_text().strip() == f"podcam-{name}"]
 
-        self.until(found)
-        return found()[0]
+def _child_of(parent: int, name: str) -> int | None:
+    """The process id of a recorder's `writer` or `detector`, if one goes by its name just now."""
+    for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if Path(f"/proc/{pid}/comm").read_text().strip() == f"podcam-{name}":
+                return int(pid)
+    return None
 
 
 @contextmanager
