@@ -8,12 +8,12 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from waiting import wait_until
 
 PREFIXES: dict[str, list[str]] = {"alone": []}
 BOTH = pytest.mark.parametrize("how", ["alone", "wrapped"])
@@ -250,10 +250,3 @@ def children_of(pid: int) -> list[int]:
 
 def state_of(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)

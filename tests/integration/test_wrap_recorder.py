@@ -1,6 +1,5 @@
 """The recorder beside an app: what it keeps, what it may, and what it does when it is harmed."""
 
-import contextlib
 import json
 import os
 import shlex
@@ -8,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -17,11 +15,14 @@ from typing import Any
 import pytest
 
 import network_lab as lab
+from other_users import let_others_in
+from pod_recorders import status_in
 from podcam.capture import Namespace
 from podcam.cli import main
 from podcam.clip import ClipStore, Manifest, read_manifest
 from podcam.recorder import RecorderFolder, resting_rings
 from podcam.wrap.bundle import Bundle, make_bundle
+from waiting import wait_until
 
 pytestmark = pytest.mark.skipif(lab.why_not() is not None, reason=str(lab.why_not()))
 
@@ -106,22 +107,24 @@ class Wrapped:
         assert self._process.returncode == -signal.SIGTERM, said
         return said.splitlines()
 
+    def close(self) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.communicate()
+
     @property
     def status(self) -> dict[str, Any]:
-        try:
-            found: dict[str, Any] = json.loads((self.folder / "status.json").read_text())
-        except OSError:
-            return {}
-        return found
+        return status_in(self.folder)
 
     def wait_until_recorded(self) -> None:
-        wait_until(lambda: self.status.get("state") == "recording", lambda: self.status)
+        wait_until(lambda: self.status.get("state") == "recording", tell=lambda: self.status)
 
     @property
     def recorder(self) -> int:
-        """The process beside the app."""
+        """The process beside the app's shell."""
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        return next(int(each) for each in children if command_of(int(each)) != "sh")
+        (found,) = {*map(int, children)} - {int(self.runs("echo $$"))}
+        return found
 
     def clip(self) -> Manifest:
         (clip,) = ClipStore(self.folder / "clips").clips()
@@ -138,25 +141,12 @@ def wrapped(pod: Namespace, tmp_path: Path) -> Iterator[Callable[..., Wrapped]]:
 
     yield start
     for each in started:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(each.pid, signal.SIGKILL)
-
-
-def command_of(pid: int) -> str:
-    return Path(f"/proc/{pid}/comm").read_text().strip()
+        each.close()
 
 
 def state_of(pid: int) -> dict[str, str]:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
-
-
-def wait_until(condition: Callable[[], object], seen: Callable[[], object] = lambda: "") -> None:
-    deadline = time.monotonic() + 30
-    pause = threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline, seen()
-        pause.wait(0.02)
 
 
 # --- what it keeps ---
@@ -173,11 +163,15 @@ def test_the_apps_end_is_kept_with_what_came_before(wrapped: Callable[..., Wrapp
     assert app.status["state"] == "ended"
 
 
-def test_an_app_that_ends_before_it_is_recorded_is_told_of(wrapped: Callable[..., Wrapped]) -> None:
+def test_of_an_app_that_ends_at_once_a_clip_is_kept_or_it_is_told_why_not(
+    wrapped: Callable[..., Wrapped],
+) -> None:
     app = wrapped("--on", "exit", app=("sh", "-c", "exit 3"))
     (said,) = app.has_ended(3)
-    assert said == "podcam: no clip is kept of the app's end, which came before recording began"
-    assert not ClipStore(app.folder / "clips").clips()
+    if ClipStore(app.folder / "clips").clips():
+        assert said.endswith("the app ended with exit code 3")
+    else:
+        assert said == "podcam: no clip is kept of the app's end, which came before recording began"
 
 
 @pytest.mark.parametrize(("code", "clips"), [(0, 0), (3, 1)])
@@ -240,7 +234,7 @@ def test_a_recorder_that_does_not_end_is_killed_before_the_pod_is(wrapped: Calla
     began = time.monotonic()
     (said,) = app.is_told_to_end()
     assert "did not end within the grace period" in said
-    assert 1 < time.monotonic() - began < 3
+    assert 1 < time.monotonic() - began < 20  # without --grace: 29
 
 
 def test_a_ring_that_finds_no_room_gives_way_and_says_so(
@@ -267,7 +261,7 @@ def test_a_ring_whose_folder_is_gone_is_told_in_lines_not_in_tracebacks(
     shutil.rmtree(app.folder / "points")
     (app.folder / "points").touch()
     app.runs(f"{sys.executable} -c {shlex.quote(_SEND_30_MB)}; echo done")
-    wait_until(lambda: app.status["state"] == "failed", lambda: app.status)
+    wait_until(lambda: app.status["state"] == "failed", tell=lambda: app.status)
     said = app.ends(3)
     assert all(line.startswith("podcam: ") for line in said), said
     assert any("Not a directory" in line for line in said), said
@@ -284,7 +278,7 @@ def test_a_folder_that_cannot_be_written_is_told(required: bool, pod: Namespace)
         "--",
         "sh",
         "-c",
-        "sleep 1; echo the app runs; exit 3",
+        "echo the app runs; exit 3",
     ]
     ended = lab.inside(
         pod, lambda: subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
@@ -316,7 +310,7 @@ def test_options_that_are_wrong_are_told_and_the_app_runs(
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """In a folder that everybody may enter."""
     folder = tmp_path_factory.mktemp("bundle")
-    _let_everybody_in(folder)
+    let_others_in(folder)
     made = make_bundle(folder)
     assert made.capable
     return made
@@ -325,15 +319,9 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.fixture
 def folder_for_all(tmp_path: Path) -> Path:
     """A folder that everybody may write to."""
-    _let_everybody_in(tmp_path)
+    let_others_in(tmp_path)
     tmp_path.chmod(0o777)
     return tmp_path
-
-
-def _let_everybody_in(folder: Path) -> None:
-    for each in (folder, *folder.parents[:3]):
-        if each.stat().st_uid == os.getuid() and not each.stat().st_mode & 0o001:
-            each.chmod(each.stat().st_mode | 0o011)
 
 
 def as_nobody(bundle: Bundle, *podcam: str, environment: Mapping[str, str] = _LITTLE) -> list[str]:
@@ -434,7 +422,8 @@ def test_sudo_starts_the_recorder_by_the_line_that_is_asked_for_and_by_no_other(
     refused = run("--on", "exit")
     assert refused.returncode == 3
     (why,) = refused.stderr.splitlines()
-    line = why.partition("/etc/sudoers.d/podcam does: ")[2]
+    # How the line of an app that goes on ends: this one may have ended before.
+    line = why.partition("/etc/sudoers.d/podcam does: ")[2].removesuffix("; the app goes on")
     assert line.startswith("nobody ALL=(root) NOPASSWD: ")
     (sudoers / "podcam").write_text(line + "\n")
 

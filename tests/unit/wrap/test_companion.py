@@ -23,7 +23,8 @@ def no_more_processes() -> int:
 
 
 def reap(companion: BesideRecorder) -> None:
-    companion.ended(*os.waitpid(-1, 0))
+    assert companion._pid is not None
+    companion.ended(*os.waitpid(companion._pid, 0))
 
 
 def until_told() -> int:
@@ -32,11 +33,30 @@ def until_told() -> int:
     return 0
 
 
-def let_time_pass(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    now = time.monotonic()
-    monkeypatch.setattr("podcam.wrap.companion.time.monotonic", lambda: now + seconds)
+def pause() -> int:
+    """Whatever it is told."""
+    signal.pause()
+    return 0
 
 
+class Clock:
+    """The companion's, which stands still unless a test says otherwise."""
+
+    def __init__(self) -> None:
+        self.now = time.monotonic()
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("podcam.wrap.companion.time", clock)
+    return clock
+
+
+@pytest.mark.usefixtures("clock")
 def test_a_limit_of_processes_ends_nobody(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -45,7 +65,7 @@ def test_a_limit_of_processes_ends_nobody(
     companion.before_app()
     companion.after_app()
     assert "no process can be started for it" in capfd.readouterr().err
-    assert companion.due_seconds() == pytest.approx(1, abs=0.5)
+    assert companion.due_seconds() == pytest.approx(1)
     companion.app_ended(0, None)
 
 
@@ -77,18 +97,18 @@ def test_an_app_that_ends_before_its_recorder_could_say_why_is_told(
 
 
 def test_the_same_reason_is_told_once_while_the_pauses_grow(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    clock: Clock, capfd: pytest.CaptureFixture[str]
 ) -> None:
     companion = BesideRecorder(refuse(PodcamError("a bad day")))
     companion.after_app()
     pauses = []
     for _ in range(3):
         reap(companion)
-        pauses.append(round(companion.due_seconds() or 0))
-        let_time_pass(monkeypatch, sum(pauses) + 1)
+        pauses.append(companion.due_seconds() or 0)
+        clock.now += pauses[-1]
         companion.act()
     reap(companion)
-    assert pauses == [1, 2, 4]
+    assert pauses == pytest.approx([1, 2, 4])
     told = capfd.readouterr().err
     assert told == "podcam: not recording: a bad day; it is tried again in 1 s, the app goes on\n"
 
@@ -101,7 +121,35 @@ def test_one_that_is_required_is_waited_for(capfd: pytest.CaptureFixture[str]) -
     companion = BesideRecorder(record, required=True)
     companion.before_app()
     companion.after_app()
+    pid = companion._pid
+    assert pid is not None
     companion.app_ended(0, None)
     assert capfd.readouterr().err == ""  # it ended by itself, within the grace period
     with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+        os.waitpid(pid, os.WNOHANG)
+
+
+@pytest.mark.parametrize(
+    ("signalled_ago", "patience"),
+    [(None, 9), (0, 9), (4, 5), (60, 1)],
+    ids=["by itself", "just told", "told a while ago", "long over"],
+)
+def test_one_that_does_not_end_is_killed_a_second_before_the_pod_is(
+    signalled_ago: float | None,
+    patience: float,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    waited: list[float] = []
+
+    def wait(signals: list[int], seconds: float) -> signal.struct_siginfo | None:
+        waited.append(seconds)
+        return None if len(waited) == 1 else signal.sigwaitinfo(signals)
+
+    monkeypatch.setattr("podcam.wrap.companion.signal.sigtimedwait", wait)
+    companion = BesideRecorder(pause, grace_seconds=10)
+    companion.after_app()
+    companion.app_ended(0, None if signalled_ago is None else clock.now - signalled_ago)
+    assert waited[0] == pytest.approx(patience)
+    assert "did not end within the grace period" in capfd.readouterr().err
