@@ -14,9 +14,7 @@ import socket
 import struct
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -84,13 +82,13 @@ class Node:
         """SIGKILL to all of its processes at once, as the kernel does to a container."""
         if self.process is not None:
             os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait(timeout=10)
+            self.process.wait(timeout=60)
             self.process = None
 
     def stop(self) -> int:
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(timeout=30)
+        code = self.process.wait(timeout=60)
         self.process = None
         return code
 
@@ -99,7 +97,8 @@ class Node:
         return self.process is not None and self.process.poll() is None
 
     def log(self) -> list[Any]:
-        return [json.loads(line) for line in (self.host / "log").read_text().splitlines() if line[:1] == "{"]
+        whole, _, _half_written = (self.host / "log").read_text().rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines() if line[:1] == "{"]
 
     # --- the pod ---
 
@@ -126,11 +125,15 @@ class Node:
         self.bind(name)
         self.wait_until("Recording", name)
 
-    def ends(self, name: str) -> None:
+    def goes(self, name: str) -> None:
         """The pod is deleted."""
         self.cluster.remove(PODS, "shop", name)
         (self.host / f"var/lib/cni/results/net-{name}-eth0").unlink()
         (self.host / f"run/netns/cni-{name}").unlink()
+
+    def ends(self, name: str) -> None:
+        """The pod is deleted, and recorded no longer."""
+        self.goes(name)
         self.wait_until("Ended", name)
 
     def sends(self, size_bytes: int) -> None:
@@ -206,10 +209,3 @@ def living_node(host: Path, *, recording: Object | None = None, **sizes: int) ->
             yield made
         finally:
             made.kill()
-
-
-def wait_for(look: Callable[[], Any], timeout_s: float = 30) -> None:
-    deadline, pause = time.monotonic() + timeout_s, threading.Event()
-    while not look():
-        assert time.monotonic() < deadline
-        pause.wait(0.02)

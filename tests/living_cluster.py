@@ -41,9 +41,12 @@ class LivingCluster:
         self._versions = itertools.count(1)
         self._connections: set[socket.socket] = set()
         self._server: ThreadingHTTPServer | None = None
-        self._port = 0
+        self._place = socket.socket()
+        """Bound, and never listens: nobody else gets the port while the server is away."""
 
     def __enter__(self) -> Self:
+        self._place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._place.bind(("127.0.0.1", 0))
         self.back()
         return self
 
@@ -51,15 +54,15 @@ class LivingCluster:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.away()
+        self._place.close()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
+        return "http://{}:{}".format(*self._place.getsockname())
 
     def back(self) -> None:
         """Answer, at the same port as before."""
-        self._server = _Server(("127.0.0.1", self._port), self)
-        self._port = self._server.server_address[1]
+        self._server = _Server(self._place.getsockname(), self)
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
     def away(self) -> None:

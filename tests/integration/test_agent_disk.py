@@ -1,15 +1,18 @@
 """A whole agent whose disk gets short: what goes first, what is said, and what is never lost."""
 
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import network_lab
-from agent_node import Node, living_node, wait_for
+from agent_node import Node, living_node
 from podcam.clip import open_packets, read_manifest
-from podcam.kube import CLIPS, EVENTS
+from podcam.kube import CLIPS, EVENTS, format_time
+from recorders import at_one_moment
+from waiting import wait_until
 
 pytestmark = pytest.mark.skipif(network_lab.why_not() is not None, reason=str(network_lab.why_not()))
 
@@ -26,7 +29,7 @@ def said(node: Node) -> str:
 
 
 def size_bytes(ring: Path) -> int:
-    return sum(segment.stat().st_blocks * 512 for segment in ring.glob("*.seg"))
+    return sum(status.st_blocks * 512 for status in at_one_moment(ring))
 
 
 def test_rings_of_ended_pods_go_first_then_all_shrink_alike_then_a_new_pod_is_refused(tmp_path: Path) -> None:
@@ -41,7 +44,7 @@ def test_rings_of_ended_pods_go_first_then_all_shrink_alike_then_a_new_pod_is_re
         node.records("web-2")
         for _ in range(4):
             node.sends(1 * MB)
-        wait_for(lambda: not node.ring("first").exists())
+        wait_until(lambda: not node.ring("first").exists())
         node.cluster.wait("an event", lambda: "RingRemoved" in reasons(node))
         node.cluster.wait("the pod is forgotten", lambda: node.point("first") is None)
 
@@ -50,9 +53,9 @@ def test_rings_of_ended_pods_go_first_then_all_shrink_alike_then_a_new_pod_is_re
         node.cluster.wait("an event", lambda: "NodeBudget" in reasons(node))
         for _ in range(6):
             node.sends(1 * MB)
-        sizes = [size_bytes(node.ring(name)) for name in ("web-1", "web-2")]
-        assert sum(sizes) <= 5 * MB
-        assert min(sizes) > 1 * MB
+        rings = [node.ring(name) for name in ("web-1", "web-2")]
+        wait_until(lambda: min(map(size_bytes, rings)) > 1 * MB)
+        assert sum(map(size_bytes, rings)) <= 5 * MB
 
         node.give_network("last")
         node.bind("last")
@@ -72,7 +75,7 @@ def test_what_is_over_the_write_budget_loses_payload_and_status_and_clip_say_so(
             node.sends(100_000)
             return "over the write budget: only headers are kept of shop/web-1" in said(node)
 
-        wait_for(sent_and_said)
+        wait_until(sent_and_said)
         node.sends(100_000)
         node.fails()
         clip = node.wait_for_clip()
@@ -87,9 +90,9 @@ def test_rings_go_when_their_retention_is_over(tmp_path: Path) -> None:
         node.start()
         node.records("web-1")
         node.sends(1000)
-        wait_for(lambda: list(node.ring().glob("*.seg")))
-        node.ends("web-1")
-        wait_for(lambda: not node.ring().exists())
+        wait_until(lambda: list(node.ring().glob("*.seg")))
+        node.goes("web-1")
+        wait_until(lambda: not node.ring().exists())
         assert "RingRemoved" not in reasons(node)
 
 
@@ -130,24 +133,28 @@ def test_a_full_disk_loses_nothing_that_was_written_and_recording_goes_on(
             node.sends(500_000)
             return "the disk is full" in said(node) and "free some space" in said(node)
 
-        wait_for(sent_and_said)
+        wait_until(sent_and_said)
         assert sorted(path.stat().st_ino for path in node.clip_folder(before).rglob("*.seg")) == kept
         assert read_manifest(node.clip_folder(before)).state == "complete"
         assert node.is_alive
 
         hog.unlink()
+        room_ns = time.time_ns()
         newest = max(path.name for path in node.ring().glob("*.seg"))
 
         def goes_on() -> bool:
             node.sends(500_000)
             return max(path.name for path in node.ring().glob("*.seg")) > newest
 
-        wait_for(goes_on)
+        wait_until(goes_on)
         node.cluster.put(
             CLIPS,
             {
                 "metadata": {"namespace": "shop", "name": "after"},
-                "spec": {"recording": "checkout", "last": "2s"},
+                "spec": {
+                    "recording": "checkout",
+                    "window": {"start": format_time(room_ns), "end": format_time(time.time_ns())},
+                },
             },
         )
         after = node.cluster.wait(
@@ -171,7 +178,7 @@ def test_what_has_to_stay_free_stays_free(small_disk: Path) -> None:
         node.records("web-1")
         hog = small_disk / "podcam/hog"
         hog.write_bytes(b"x" * 4 * MB)
-        wait_for(lambda: not node.ring("first").exists())
+        wait_until(lambda: not node.ring("first").exists())
         node.cluster.wait("an event", lambda: "RingRemoved" in reasons(node))
         hog.write_bytes(b"x" * 8 * MB)
         node.cluster.wait("why", lambda: "9.0 MB of it have to stay free" in said(node))
@@ -181,5 +188,5 @@ def test_what_has_to_stay_free_stays_free(small_disk: Path) -> None:
         assert "the node's disk is short" in node.point("last")["message"]
 
         hog.unlink()
-        wait_for(lambda: node.point("last")["state"] == "Recording", 60)
+        wait_until(lambda: node.point("last")["state"] == "Recording")
         node.cluster.wait("nothing is said any more", lambda: not node.entry()["warnings"])
