@@ -73,7 +73,7 @@ def test_calls_of_another_thread_wake_it_and_come_in_order() -> None:
 
 def test_signals_are_told_by_their_numbers_and_end_nothing() -> None:
     before = signal.getsignal(signal.SIGUSR1), signal.getsignal(signal.SIGUSR2)
-    loop, told = Loop(), []
+    loop, told = Loop(), list[bytes]()
     try:
         loop.listen_for_signals((signal.SIGUSR1, signal.SIGUSR2), told.append)
         signal.raise_signal(signal.SIGUSR2)
