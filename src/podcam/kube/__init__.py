@@ -5,6 +5,9 @@ person wants for `kubectl podcam`.
 """
 
 from podcam.kube.api import Answer, Api, Object
+from podcam.kube.clips import ClipObject, ClipTrigger, Grant, PartStatus, PodPart
+from podcam.kube.conditions import Condition
+from podcam.kube.core import ALLOW_HOST_NETWORK, CONFIG_HASH, MAX_PAYLOAD, NamespaceLimits, Pod
 from podcam.kube.forward import KubectlForward
 from podcam.kube.kinds import (
     CLIPS,
@@ -23,22 +26,7 @@ from podcam.kube.kinds import (
 )
 from podcam.kube.netns import NamespaceChanges, NamespaceFinder, NamespaceWatch, NotYet
 from podcam.kube.proxy import KubectlProxy
-from podcam.kube.resources import (
-    ALLOW_HOST_NETWORK,
-    CONFIG_HASH,
-    MAX_PAYLOAD,
-    ClipObject,
-    ClipTrigger,
-    Condition,
-    Grant,
-    NamespaceLimits,
-    NodeStatus,
-    PartStatus,
-    Pod,
-    PodPart,
-    PointStatus,
-    Recording,
-)
+from podcam.kube.recordings import NodeStatus, PointStatus, Recording
 from podcam.kube.runtimes import sandbox_of
 from podcam.kube.selectors import LabelSelector, Operator, Requirement
 from podcam.kube.spelling import (

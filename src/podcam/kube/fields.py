@@ -15,6 +15,8 @@ _T = TypeVar("_T")
 
 _NAME = re.compile(r"[A-Za-z0-9]([-.A-Za-z0-9]{0,251}[A-Za-z0-9])?", re.ASCII)
 """What names of objects, and their uids, have in common: as a part of a path, each leads nowhere else."""
+_NAMES = ("namespace", "name", "uid")
+"""Of an object's metadata."""
 
 
 class Fields:
@@ -165,3 +167,15 @@ def by_name(fields: Fields) -> Mapping[str, Fields]:
         if not _NAME.fullmatch(name):
             fields.fail("", f"speaks of {name!r}, which is no name of an object")
     return {name: fields.part(name) for name in fields.names()}
+
+
+def object_fields(body: Any, kind: str) -> tuple[Fields, Fields]:
+    """An object's metadata, whose names are checked, and the whole of it."""
+    metadata = body.get("metadata") if isinstance(body, dict) else None
+    metadata = metadata if isinstance(metadata, dict) else {}
+    name = "/".join(str(metadata[part]) for part in ("namespace", "name") if metadata.get(part))
+    fields = Fields(body, f"{kind} {name}".rstrip())
+    meta = fields.part("metadata")
+    for part in _NAMES:
+        meta.name_or_none(part)
+    return meta, fields

@@ -25,7 +25,7 @@ from podcam.kube._inotify import (
     Inotify,
 )
 from podcam.kube.cgroups import pod_uid_of
-from podcam.kube.resources import Pod
+from podcam.kube.core import Pod
 
 _CACHE = Path("/var/lib/cni")
 _RESULTS = _CACHE / "results"

@@ -1,3 +1,5 @@
+"""Pods, namespaces, recordings, clips and grants, read from JSON as the API server sends it."""
+
 import base64
 import copy
 from pathlib import Path

@@ -1,0 +1,218 @@
+"""Clips, as people or agents ask for them and as agents report of them; grants to read them. Pure.
+
+Each `parse` takes an object as JSON holds it and raises InvalidObjectError, with a sentence, where it cannot
+be read. Defaults are those of the schemas in `deploy/crds`, which the API server fills in before anybody
+reads. A status is written by agents, of other versions too: so states that are not known are kept as they
+are, and what is missing is None or empty. Times are nanoseconds since 1970 UTC.
+"""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from podcam.kube.conditions import Condition
+from podcam.kube.fields import Fields, by_name, object_fields
+from podcam.model.point import Endpoint, Gap, Window
+
+_SECOND = 1_000_000_000
+_KEY_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class ClipTrigger:
+    """The failure that a clip was made for."""
+
+    failure_class: str
+    pod: str
+    node: str | None
+    time_ns: int
+    client: Endpoint | None = None
+    server: Endpoint | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PodPart:
+    """What a part holds of one pod; None where it is not known."""
+
+    pod: str
+    packets: int | None = None
+    size_bytes: int | None = None
+    first_ns: int | None = None
+    last_ns: int | None = None
+    dropped: int | None = None
+    gaps: tuple[Gap, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PartStatus:
+    """What one agent reports of its part of a clip."""
+
+    state: str
+    """Freezing, Complete, Nothing, Failed, Removed."""
+    message: str = ""
+    window: Window | None = None
+    packets: int | None = None
+    size_bytes: int | None = None
+    pods: tuple[PodPart, ...] = ()
+    agent_pod: str = ""
+    agent_port: int | None = None
+    public_key: bytes | None = None
+    updated_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClipObject:
+    """A clip, and what the agents report of it."""
+
+    namespace: str
+    name: str
+    uid: str
+    created_ns: int
+    recording: str
+    window: Window
+    reason: str
+    pods: tuple[str, ...] | None
+    """Only these; None: all of the recording."""
+    expected_nodes: tuple[str, ...] | None
+    """Whose parts are expected; None: those that the recording's status names."""
+    trigger: ClipTrigger | None = None
+    origin_node: str | None = None
+    """Whose wire detector made it."""
+    parts: Mapping[str, PartStatus] = field(default_factory=dict)
+    state: str = ""
+    """Freezing, Complete, Incomplete; "" while nobody has said."""
+    parts_complete: str = ""
+    """Parts that are there of those expected, `2/2`."""
+    missing: tuple[str, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+
+    @classmethod
+    def parse(cls, body: Any) -> Self:
+        """Read a Clip."""
+        meta, fields = object_fields(body, "Clip")
+        spec, status = fields.part("spec"), fields.part("status")
+        created_ns = meta.time_ns("creationTimestamp")
+        present = spec.names()
+        trigger = _trigger(spec.part("trigger")) if "trigger" in present else None
+        return cls(
+            namespace=meta.text("namespace"),
+            name=meta.text("name"),
+            uid=meta.text("uid"),
+            created_ns=created_ns,
+            recording=spec.text("recording"),
+            window=_window(spec, created_ns),
+            reason=spec.text("reason", "asked for"),
+            pods=spec.texts("pods") if "pods" in present else None,
+            expected_nodes=spec.texts("nodes") if "nodes" in present else None,
+            trigger=trigger,
+            origin_node=None if trigger is None else trigger.node,
+            parts={name: _part_status(part) for name, part in by_name(status.part("parts")).items()},
+            state=status.text("state", ""),
+            parts_complete=status.text("partsComplete", ""),
+            missing=status.texts("missing"),
+            conditions=tuple(map(Condition.read, status.parts("conditions"))),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Somebody who may read packets asks for those of one clip, sealed to a key."""
+
+    namespace: str
+    name: str
+    uid: str
+    clip: str
+    public_key: bytes
+    """X25519, 32 bytes."""
+    created_ns: int
+
+    @classmethod
+    def parse(cls, body: Any) -> Self:
+        """Read a PacketGrant."""
+        meta, fields = object_fields(body, "PacketGrant")
+        spec = fields.part("spec")
+        spec.text("publicKey")
+        return cls(
+            namespace=meta.text("namespace"),
+            name=meta.text("name"),
+            uid=meta.text("uid"),
+            clip=spec.text("clip"),
+            public_key=_key(spec) or b"",
+            created_ns=meta.time_ns("creationTimestamp"),
+        )
+
+
+def _window(spec: Fields, created_ns: int) -> Window:
+    if "last" in spec.names():
+        # The API server rounds it down to the second: whoever made the clip saw up to a second more.
+        return Window(created_ns - spec.duration_ns("last"), created_ns + _SECOND)
+    window = spec.part("window")
+    start_ns, end_ns = window.time_ns("start"), window.time_ns("end")
+    if end_ns < start_ns:
+        spec.fail("window", "ends before it starts")
+    return Window(start_ns, end_ns)
+
+
+def _trigger(part: Fields) -> ClipTrigger:
+    return ClipTrigger(
+        failure_class=part.text("class"),
+        pod=part.text("pod"),
+        node=part.text_or_none("node"),
+        time_ns=part.time_ns("time"),
+        client=_endpoint(part, "client"),
+        server=_endpoint(part, "server"),
+    )
+
+
+def _endpoint(part: Fields, name: str) -> Endpoint | None:
+    side = part.part(name)
+    return Endpoint(side.text("ip", ""), side.number("port", 0)) if side.names() else None
+
+
+def _part_status(part: Fields) -> PartStatus:
+    agent, window = part.part("agent"), part.part("window")
+    start_ns, end_ns = window.time_ns_or_none("start"), window.time_ns_or_none("end")
+    return PartStatus(
+        state=part.text("state", ""),
+        message=part.text("message", ""),
+        window=None if start_ns is None or end_ns is None else Window(start_ns, end_ns),
+        packets=part.number_or_none("packets"),
+        size_bytes=part.number_or_none("bytes"),
+        pods=tuple(map(_pod_part, part.parts("pods"))),
+        agent_pod=agent.text("pod", ""),
+        agent_port=agent.number_or_none("port"),
+        public_key=_key(part),
+        updated_ns=part.time_ns_or_none("updated"),
+    )
+
+
+def _pod_part(part: Fields) -> PodPart:
+    return PodPart(
+        pod=part.text("pod", ""),
+        packets=part.number_or_none("packets"),
+        size_bytes=part.number_or_none("bytes"),
+        first_ns=part.time_ns_or_none("first"),
+        last_ns=part.time_ns_or_none("last"),
+        dropped=part.number_or_none("dropped"),
+        gaps=tuple(
+            Gap(since_ns, until_ns, gap.text("reason", ""))
+            for gap in part.parts("gaps")
+            if (since_ns := gap.time_ns_or_none("since")) is not None
+            and (until_ns := gap.time_ns_or_none("until")) is not None
+        ),
+    )
+
+
+def _key(part: Fields) -> bytes | None:
+    text = part.text_or_none("publicKey")
+    if text is None:
+        return None
+    try:
+        key = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if len(key) != _KEY_BYTES:
+        part.fail("publicKey", f"is not {_KEY_BYTES} bytes in base64")
+    return key
