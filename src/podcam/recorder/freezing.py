@@ -25,8 +25,8 @@ class _OpenClip:
     windows: dict[str, tuple[Window, ...]] = field(default_factory=dict)
     """By point: the clip's window, and what is kept beside it to compare with."""
     begun: bool = False
-    left_bytes: int = 0
-    """What it holds of points that have left."""
+    left_bytes: dict[str, int] = field(default_factory=dict)
+    """What it held of points when they left, which may come again."""
 
     def part_of(self, point: PointWriter) -> Path:
         """The folder that holds what is kept of a point."""
@@ -96,7 +96,7 @@ class Freezing:
         for clip in self._clips.values():
             windows = clip.windows.pop(point.id, None)
             if windows is not None:
-                clip.left_bytes += self._keep(clip, point, windows, ended=True)
+                clip.left_bytes[point.id] = self._keep(clip, point, windows, ended=True)
 
     def keep_time(self, now: float) -> None:
         """Do what is due, on the monotonic clock."""
@@ -141,9 +141,10 @@ class Freezing:
         self._tell({"is": "warning", "point": point.id, "text": str(error)})
 
     def _kept_bytes(self, clip: _OpenClip) -> int:
-        return clip.left_bytes + sum(
-            point.ring.frozen_bytes(clip.part_of(point)) for point in self._points.values()
-        )
+        kept = dict(clip.left_bytes)
+        for point in self._points.values():
+            kept[point.id] = max(kept.get(point.id, 0), point.ring.frozen_bytes(clip.part_of(point)))
+        return sum(kept.values())
 
 
 def _windows(pairs: Iterable[tuple[int, int]]) -> tuple[Window, ...]:
