@@ -121,6 +121,13 @@ def payload(text: str) -> int:
     return min(count(text), _LARGEST_PACKET_BYTES)
 
 
+def folder(text: str) -> Path:
+    """A folder; "" is none: it would be the one that the user is in, because a variable is unset."""
+    if not text:
+        raise ArgumentTypeError("the folder's name is empty: write a path, or . for the one you are in")
+    return Path(text)
+
+
 def format_size(size_bytes: int) -> str:
     """`100MB`, `1.5GB`: bytes to one decimal, in a spelling that `size` reads."""
     for unit, factor in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("KB", 10**3)):

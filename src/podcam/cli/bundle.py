@@ -3,9 +3,8 @@
 import argparse
 import json
 import shlex
-from pathlib import Path
 
-from podcam.cli.arguments import format_size
+from podcam.cli.arguments import folder, format_size
 from podcam.wrap.bundle import Bundle, make_bundle
 
 _EXAMPLES = """\
@@ -24,7 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "Copy a recorder that runs in any image into a folder."
     parser.epilog = _EXAMPLES
     parser.add_argument(
-        "target", type=Path, metavar="TARGET", help="the folder, at the path that it has for the app as well"
+        "target",
+        type=folder,
+        metavar="TARGET",
+        help="the folder, at the path that it has for the app as well",
     )
     parser.add_argument("--json", action="store_true", help="what was made, for machines")
 

@@ -3,7 +3,6 @@
 import argparse
 import sys
 from datetime import datetime
-from pathlib import Path
 
 from podcam.cli import arguments
 from podcam.recorder import RecorderFolder, ask_recorder, clip_at_rest
@@ -31,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reason", default="asked for by hand", metavar="TEXT", help="is kept with the clip")
     parser.add_argument(
         "--dir",
-        type=Path,
+        type=arguments.folder,
         default=arguments.default_folder(),
         metavar="DIR",
         help="the recorder's folder (default: %(default)s)",

@@ -6,9 +6,8 @@ import shutil
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
-from podcam.cli.arguments import default_folder, format_size
+from podcam.cli.arguments import default_folder, folder, format_size
 from podcam.clip import Clip, ClipStore, pin
 from podcam.model.text import printable
 from podcam.recorder.folder import RecorderFolder
@@ -26,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "List the clips that a recorder kept, or pin some so that they are never removed."
     parser.epilog = _EXAMPLES
     parser.add_argument(
-        "--dir", type=Path, metavar="DIR", help=f"the recorder's folder (default: {default_folder()})"
+        "--dir", type=folder, metavar="DIR", help=f"the recorder's folder (default: {default_folder()})"
     )
     parser.add_argument(
         "--pin",

@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--keep",
-        type=Path,
+        type=arguments.folder,
         metavar="DIR",
         help="a new folder for the clip, the pcapng and the JSON (default: podcam-demo-TIME here)",
     )

@@ -3,9 +3,8 @@
 import argparse
 import json
 from dataclasses import asdict
-from pathlib import Path
 
-from podcam.cli.arguments import default_folder
+from podcam.cli.arguments import default_folder, folder
 from podcam.cli.findings import print_findings
 from podcam.wrap.examination import examine
 
@@ -25,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EXAMPLES
     parser.add_argument(
         "--dir",
-        type=Path,
+        type=folder,
         default=default_folder(),
         metavar="DIR",
         help="where rings and clips would lie (default: %(default)s)",

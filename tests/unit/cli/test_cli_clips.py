@@ -57,6 +57,14 @@ def test_clips_with_gaps_say_so_and_exports_where(clip: Path, capsys: pytest.Cap
     assert "\x1b" not in told
 
 
+@pytest.mark.parametrize("verb", ["clip", "clips", "doctor"])
+def test_a_folder_without_a_name_is_not_the_one_that_the_user_is_in(
+    verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([verb, "--dir", ""]) == 2
+    assert "argument --dir: the folder's name is empty" in capsys.readouterr().err
+
+
 def test_no_clips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["clips", "--dir", str(tmp_path / "nowhere")]) == 0
     out, err = capsys.readouterr()
