@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import socket
 import ssl
 import subprocess
 import threading
@@ -16,6 +17,7 @@ from podcam.demo.certificate import make_certificate
 from podcam.demo.lab import Lab, open_lab
 from podcam.demo.postgres import DATABASE, PASSWORD, USER, Server, run_postgres
 from podcam.demo.proxy import Misbehaviour, Proxy
+from waiting import wait_until
 
 pytestmark = [
     pytest.mark.skipif(
@@ -28,7 +30,8 @@ pytestmark = [
 _PORT = 5433
 _EVERY = 3
 _ACK = ("server", "A", 0)
-_CONNECTIONS = 6  # the last one is failed: nothing is still under way when tcpdump ends
+_CONNECTIONS = 6
+_LAST_WORDS = b"this is the last packet"
 
 
 @pytest.fixture(scope="module")
@@ -58,13 +61,27 @@ def _tcpdump(lab: Lab, file: Path) -> Iterator[None]:
         assert process.stderr is not None
         assert any("listening on" in line for line in process.stderr)
         yield
+        # It drops what it has not read when it is told to end.
+        with lab.app.call(lambda: socket.socket(_family_of(lab), socket.SOCK_DGRAM)) as last:
+            last.sendto(_LAST_WORDS, (lab.service.address, _PORT))
+        wait_until(lambda: _LAST_WORDS in file.read_bytes())
     finally:
         process.terminate()
         process.communicate()
 
 
+def _family_of(lab: Lab) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in lab.service.address else socket.AF_INET
+
+
 def _play(
-    postgres: Server, folder: Path, misbehaviour: Misbehaviour, *, ipv6: bool = False, tls: bool = False
+    postgres: Server,
+    folder: Path,
+    misbehaviour: Misbehaviour,
+    *,
+    ipv6: bool = False,
+    tls: bool = False,
+    timeout_s: float = 60.0,
 ) -> tuple[Proxy, list[AppError]]:
     """Gives the proxy after the app's last connection, and the app's errors; the capture is `seen.pcap`."""
     server_tls = client_tls = None
@@ -82,9 +99,7 @@ def _play(
     )
     errors: list[AppError] = []
     with open_lab(ipv6=ipv6) as lab, _tcpdump(lab, folder / "seen.pcap"), proxy.serving(lab.service, _PORT):
-        login = Login(
-            lab.service.address, _PORT, USER, PASSWORD, DATABASE, client_tls, "db.test", timeout_s=1.0
-        )
+        login = Login(lab.service.address, _PORT, USER, PASSWORD, DATABASE, client_tls, "db.test", timeout_s)
         lab.app.call(
             lambda: run_app(
                 login,
@@ -158,7 +173,7 @@ def test_a_proxy_that_closes(postgres: Server, tmp_path: Path) -> None:
 
 
 def test_a_proxy_that_stays_silent(postgres: Server, tmp_path: Path) -> None:
-    proxy, errors = _play(postgres, tmp_path, Misbehaviour.SILENT)
+    proxy, errors = _play(postgres, tmp_path, Misbehaviour.SILENT, timeout_s=5.0)
 
     assert {error.message for error in errors} == {"could not receive data from server: timeout expired"}
     for failed in proxy.failed:

@@ -83,7 +83,8 @@ def test_other_ways_to_fail_a_startup(tmp_path: Path, misbehaviour: str, verdict
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv: apt-get install util-linux")
 def test_plays_on_the_loopback_where_there_are_no_namespaces(tmp_path: Path) -> None:
     """As root in an ordinary container: NET_RAW, and no right to make namespaces."""
-    done = _demo(tmp_path, "--port", "54329", under=("setpriv", "--bounding-set=-sys_admin,-net_admin"))
+    # No port that the kernel gives to connections of others.
+    done = _demo(tmp_path, "--port", "15432", under=("setpriv", "--bounding-set=-sys_admin,-net_admin"))
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "the loopback of this machine" in done.stdout

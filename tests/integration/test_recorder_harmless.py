@@ -47,7 +47,14 @@ def tcp(where: Namespace, family: socket.AddressFamily = socket.AF_INET) -> sock
 
 
 def connect(where: Namespace, address: str, port: int) -> socket.socket:
-    sock = tcp(where, socket.AF_INET6 if ":" in address else socket.AF_INET)
+    return connected(tcp(where, family_of(address)), address, port)
+
+
+def family_of(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def connected(sock: socket.socket, address: str, port: int) -> socket.socket:
     try:
         sock.connect((address, port))
     except OSError:
@@ -60,8 +67,7 @@ class Service:
     """Accepts on an address, and gives each connection to a function, in a thread of its own."""
 
     def __init__(self, where: Namespace, address: str, port: int, serve: Any) -> None:
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        make = lambda: socket.create_server((address, port), family=family, backlog=512)  # noqa: E731
+        make = lambda: socket.create_server((address, port), family=family_of(address), backlog=512)  # noqa: E731
         self._listener = lab.inside(where, make)
         self._serve = serve
         self._thread = threading.Thread(target=self._run)
@@ -162,21 +168,31 @@ def segment(source: str, target: str, source_port: int, port: int, flags: int) -
 
 
 def happy_eyeballs(where: Namespace) -> None:
-    """IPv6 is tried first: refused there, or not answered, and IPv4 goes well."""
+    """IPv6 is tried first: refused there, or not answered, and IPv4 goes well.
+
+    At once, with a socket that is there: what comes half a second after a refusal is another connection.
+    """
     for _ in range(10):
+        first, second = tcp(where, socket.AF_INET6), tcp(where)
         with pytest.raises(ConnectionRefusedError):
-            connect(where, DATABASE_6, PORT)
-        talk(where, DATABASE, PORT)
+            connected(first, DATABASE_6, PORT)
+        ask(connected(second, DATABASE, PORT))
     for _ in range(3):
+        second = tcp(where)
         with tcp(where, socket.AF_INET6) as slow:
             slow.setblocking(False)
             slow.connect_ex((NOWHERE_6, PORT))
             assert not select.select([], [slow], [], 0.25)[1]
-            talk(where, DATABASE, PORT)
+            ask(connected(second, DATABASE, PORT))
 
 
 def talk(where: Namespace, address: str, port: int) -> None:
-    with connect(where, address, port) as client:
+    ask(connect(where, address, port))
+
+
+def ask(client: socket.socket) -> None:
+    """One question and its answer, and the connection is closed."""
+    with client:
         client.sendall(b"question")
         client.recv(4096)
 
