@@ -48,6 +48,8 @@ def run(args: argparse.Namespace) -> int:
     for name in args.unpin:
         pin(store.find(name).path, pinned=False)
     clips = store.clips()
+    for problem in store.unreadable():
+        print(f"podcam: not listed: {printable(problem)}", file=sys.stderr)
     if args.json:
         print(json.dumps({"schema": "podcam.clips/1", "clips": [_entry(clip) for clip in clips]}, indent=1))
     elif clips:

@@ -148,7 +148,8 @@ def read_manifest(clip: Path) -> Manifest:
     except OSError as error:
         raise ClipError(f"cannot read {path}: {error.strerror}") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ClipError(f"{path} is not a manifest of a clip: {error}") from error
+        why = f"it has no {error}" if isinstance(error, KeyError) else error
+        raise ClipError(f"{path} is not a manifest of a clip: {why}") from error
 
 
 def write_manifest(clip: Path, manifest: Manifest) -> None:

@@ -76,6 +76,17 @@ class ClipStore:
                 clips.append(open_clip(path))
         return sorted(clips, key=lambda clip: (clip.manifest.created_ns, clip.manifest.id))
 
+    def unreadable(self) -> list[str]:
+        """Why those are not among the clips that have a manifest which cannot be read."""
+        told = []
+        for path in self._folders():
+            try:
+                read_manifest(path)
+            except ClipError as error:
+                if error.__cause__ is not None:  # there is a manifest; what has none is no clip, or just went
+                    told.append(str(error))
+        return told
+
     def find(self, name: str) -> Clip:
         """The clip with this id, or with an id that begins so, or in this folder.
 

@@ -71,6 +71,18 @@ def test_no_clips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (out, err) == ("", f"no clips in {tmp_path / 'nowhere' / 'clips'}\n")
 
 
+def test_a_clip_that_cannot_be_read_is_not_passed_over_in_silence(
+    clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (clip / "manifest.json").write_text('{"schema": "podcam.clip/1"}')
+    (clip.parent / "lost+found").mkdir()
+    assert cli.main(["clips", "--dir", str(clip.parents[1])]) == 0
+    assert capsys.readouterr().err == (
+        f"podcam: not listed: {clip}/manifest.json is not a manifest of a clip: it has no 'id'\n"
+        f"no clips in {clip.parent}\n"
+    )
+
+
 @pytest.mark.parametrize("spelling", ["id", "start of the id", "path"])
 def test_pin_and_unpin(clip: Path, spelling: str, capsys: pytest.CaptureFixture[str]) -> None:
     name = {"id": clip.name, "start of the id": "20251123", "path": str(clip)}[spelling]
