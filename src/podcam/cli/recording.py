@@ -1,4 +1,4 @@
-"""The flags that say what is recorded, shared by all that record on this machine, and what they mean.
+"""The flags that say what is recorded, on this machine or in a cluster, and what they mean.
 
 Nothing of the recorder is imported to declare them: an app that `podcam wrap` starts waits for no import.
 """
@@ -14,11 +14,12 @@ from podcam.errors import UsageError
 
 if TYPE_CHECKING:
     from podcam.capture import Network
+    from podcam.model.verdict import FailureClass
     from podcam.recorder import RecorderSettings, RecordingSettings, TriggerSettings
 
 
-def add_which(group: argparse._ArgumentGroup) -> None:
-    """Declare which packets are recorded."""
+def add_traffic(group: argparse._ArgumentGroup) -> None:
+    """Declare which packets are recorded, wherever that is."""
     group.add_argument(
         "--interface",
         action="append",
@@ -47,7 +48,6 @@ def add_which(group: argparse._ArgumentGroup) -> None:
         action="store_true",
         help="let the kernel's filter follow the hosts' names even with --port",
     )
-    group.add_argument("--bpf", metavar="EXPR", help="and only what this filter in libpcap's language passes")
     group.add_argument(
         "--payload",
         type=arguments.payload,
@@ -57,10 +57,16 @@ def add_which(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--snaplen",
         type=arguments.snaplen,
-        default="0",
         metavar="N",
         help="keep N bytes per packet (default: 0, which keeps all)",
     )
+
+
+def add_which(group: argparse._ArgumentGroup) -> None:
+    """Declare which packets are recorded on this machine."""
+    add_traffic(group)
+    group.add_argument("--bpf", metavar="EXPR", help="and only what this filter in libpcap's language passes")
+    group.set_defaults(snaplen="0")
 
 
 def add_how_much(group: argparse._ArgumentGroup) -> None:
@@ -101,8 +107,8 @@ def add_how_much(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def add_trigger(group: argparse._ArgumentGroup) -> None:
-    """Declare what starts a clip, and how far it reaches."""
+def add_failures(group: argparse._ArgumentGroup) -> None:
+    """Declare what starts a clip, and how far it reaches, wherever that is."""
     group.add_argument(
         "--on",
         action="append",
@@ -112,19 +118,35 @@ def add_trigger(group: argparse._ArgumentGroup) -> None:
         "(default: the classes that are rarely normal: docs/triggers.md)",
     )
     group.add_argument(
-        "--before",
-        type=arguments.duration,
-        default="60s",
-        metavar="TIME",
-        help="how far a clip reaches back (default: %(default)s)",
+        "--before", type=arguments.duration, metavar="TIME", help="how far a clip reaches back (default: 60s)"
     )
     group.add_argument(
         "--after",
         type=arguments.duration,
-        default="10s",
         metavar="TIME",
-        help="how long a clip goes on after a failure (default: %(default)s)",
+        help="how long a clip goes on after a failure (default: 10s)",
     )
+
+
+def add_trigger(group: argparse._ArgumentGroup) -> None:
+    """Declare what starts a clip on this machine, and how far it reaches."""
+    add_failures(group)
+    group.set_defaults(before="60s", after="10s")
+
+
+def classes_of(on: Sequence[str]) -> "frozenset[FailureClass] | None":
+    """The classes that `--on` names; None where it was not given.
+
+    Raises:
+        UsageError: there is no such class, or `none` stands beside another.
+    """
+    from podcam.trigger import classes_for  # noqa: PLC0415
+
+    if not on:
+        return None
+    if "none" in on and set(on) != {"none"}:
+        raise UsageError("--on none cannot stand beside another --on")
+    return frozenset().union(*(classes_for(name) for name in on if name != "none"))
 
 
 def command_after(rest: Sequence[str]) -> Sequence[str]:
@@ -189,11 +211,9 @@ def _hosts(given: list[str]) -> tuple[tuple["Network", ...], tuple[str, ...]]:
 
 def _trigger(args: argparse.Namespace) -> "TriggerSettings":
     from podcam.recorder import TriggerSettings  # noqa: PLC0415
-    from podcam.trigger import DEFAULT_CLASSES, classes_for  # noqa: PLC0415
+    from podcam.trigger import DEFAULT_CLASSES  # noqa: PLC0415
 
-    if not args.on:
+    named = classes_of(args.on)
+    if named is None:
         return TriggerSettings(DEFAULT_CLASSES, before_ns=args.before, after_ns=args.after)
-    if "none" in args.on and set(args.on) != {"none"}:
-        raise UsageError("--on none cannot stand beside another --on")
-    named = frozenset().union(*(classes_for(name) for name in args.on if name != "none"))
     return TriggerSettings(named, exempt_habits=False, before_ns=args.before, after_ns=args.after)

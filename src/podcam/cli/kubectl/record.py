@@ -4,7 +4,7 @@ import argparse
 import time
 from typing import Any
 
-from podcam.cli import arguments
+from podcam.cli import arguments, recording
 from podcam.cli.arguments import format_size
 from podcam.cli.kubectl import flags
 from podcam.cli.kubectl.access import Cluster, cluster, namespace_of
@@ -38,8 +38,6 @@ from podcam.cluster import (
 )
 from podcam.errors import ConflictError, KubernetesError, UsageError
 from podcam.kube import RECORDINGS, path_of
-from podcam.model.verdict import FailureClass
-from podcam.trigger import DEFAULT_CLASSES, classes_for
 
 _EXAMPLES = """\
 examples:
@@ -73,41 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_which(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--host",
-        action="append",
-        default=[],
-        metavar="NAME|IP|CIDR",
-        help="from or to this host; repeatable. A name with --port narrows what triggers a clip, not what "
-        "is recorded, so that a new address of it loses nothing",
-    )
-    group.add_argument(
-        "--port", action="append", default=[], type=arguments.port, metavar="N", help="this port; repeatable"
-    )
-    group.add_argument(
-        "--narrow",
-        action="store_true",
-        help="let the kernel's filter follow the hosts' names even with --port",
-    )
-    group.add_argument(
-        "--interface",
-        action="append",
-        default=[],
-        metavar="NAME|any",
-        help="of the pods; repeatable (default: any, later ones too)",
-    )
-    group.add_argument(
-        "--payload",
-        type=arguments.payload,
-        metavar="N",
-        help="keep N bytes after the TCP or UDP header (default: all that the namespace allows)",
-    )
-    group.add_argument(
-        "--snaplen",
-        type=arguments.snaplen,
-        metavar="N",
-        help="keep N bytes per packet (default: 0, which keeps all)",
-    )
+    recording.add_traffic(group)
     group.add_argument(
         "--host-network",
         action="store_true",
@@ -132,23 +96,7 @@ def _add_how_much(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_trigger(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--on",
-        action="append",
-        default=[],
-        metavar="CLASS|VERDICT|none",
-        help="keep a clip on this kind of failure; repeatable "
-        f"(default: {', '.join(sorted(DEFAULT_CLASSES))})",
-    )
-    group.add_argument(
-        "--before", type=arguments.duration, metavar="TIME", help="how far a clip reaches back (default: 60s)"
-    )
-    group.add_argument(
-        "--after",
-        type=arguments.duration,
-        metavar="TIME",
-        help="how long a clip goes on after a failure (default: 10s)",
-    )
+    recording.add_failures(group)
     group.add_argument(
         "--scope",
         choices=("pod", "recording"),
@@ -230,6 +178,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _wish(args: argparse.Namespace) -> Wish:
+    classes = recording.classes_of(args.on)
     return Wish(
         ring_segments=args.ring.segments,
         ring_segment_bytes=args.ring.segment_bytes,
@@ -239,7 +188,7 @@ def _wish(args: argparse.Namespace) -> Wish:
         interfaces=() if "any" in args.interface else tuple(args.interface),
         payload_bytes=args.payload,
         snaplen=args.snaplen,
-        on=_classes(args.on),
+        on=None if classes is None else tuple(sorted(map(str, classes))),
         before_ns=args.before,
         after_ns=args.after,
         clips_per_hour=args.clips_per_hour,
@@ -247,17 +196,6 @@ def _wish(args: argparse.Namespace) -> Wish:
         retention_ns=args.retention,
         host_network=args.host_network,
     )
-
-
-def _classes(given: list[str]) -> tuple[str, ...] | None:
-    if not given:
-        return None
-    if "none" in given:
-        if set(given) != {"none"}:
-            raise UsageError("--on none cannot stand beside another --on")
-        return ()
-    named: frozenset[FailureClass] = frozenset().union(*map(classes_for, given))
-    return tuple(sorted(map(str, named)))
 
 
 def _show(made: dict[str, Any], args: argparse.Namespace, how: str) -> None:
@@ -352,12 +290,12 @@ def _wait(
     began = time.monotonic()
     points: dict[str, Point] = {}
     told = -1
-    for recording in states(at.api, RECORDINGS, at.namespace, name, timeout_seconds=timeout_seconds):
-        if recording is None:
+    for state in states(at.api, RECORDINGS, at.namespace, name, timeout_seconds=timeout_seconds):
+        if state is None:
             raise KubernetesError(f"recording {name} was deleted meanwhile")
-        if recording["metadata"].get("generation", 0) < generation:
+        if state["metadata"].get("generation", 0) < generation:
             continue
-        points = {point.pod: point for point in points_of(recording) if point.pod in expected}
+        points = {point.pod: point for point in points_of(state) if point.pod in expected}
         recorded = sum(point.state == "Recording" for point in points.values())
         if recorded != told:
             say(f"{recorded} of {len(expected)} recorded")
