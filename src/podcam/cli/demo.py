@@ -36,9 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--proxy",
-        type=Misbehaviour,
-        choices=list(Misbehaviour),
-        default=Misbehaviour.RESET,
+        choices=[each.value for each in Misbehaviour],
+        default=Misbehaviour.RESET.value,
         metavar="|".join(Misbehaviour),
         help="what the proxy does to the connections that it fails (default: %(default)s)",
     )
@@ -54,7 +53,9 @@ def run(args: argparse.Namespace) -> int:
     """Play the story; 0 only if the diagnosis agrees with what the proxy did."""
     settle([sys.executable, *sys.argv])
     folder = args.keep or Path(time.strftime("podcam-demo-%Y%m%d-%H%M%S"))
-    script = Script(folder, ipv6=args.ipv6, tls=args.tls, port=args.port, misbehaviour=args.proxy)
+    script = Script(
+        folder, ipv6=args.ipv6, tls=args.tls, port=args.port, misbehaviour=Misbehaviour(args.proxy)
+    )
     play(script, lambda line: print(line, flush=True), podcam=_spelling())
     return 0
 

@@ -97,10 +97,12 @@ class ClipStore:
             if (Path(name) / MANIFEST).exists():
                 return open_clip(Path(name))
         ids = [path.name for path in self._folders()]
-        found = [clip_id for clip_id in ids if clip_id == name] or [i for i in ids if i.startswith(name)]
+        found = [clip_id for clip_id in ids if clip_id == name] or [
+            i for i in ids if name and i.startswith(name)
+        ]
         if len(found) != 1:
             what = f"matches {len(found)} clips" if found else "is not a clip"
-            raise ClipError(f"{name} {what} of {self.folder}: `podcam clips` lists them")
+            raise ClipError(f"{name or repr(name)} {what} of {self.folder}: `podcam clips` lists them")
         return open_clip(self.folder / found[0])
 
     def remove_over(self, budget_bytes: int, spared: str = "") -> list[Clip]:

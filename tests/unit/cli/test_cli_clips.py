@@ -96,6 +96,11 @@ def test_pin_and_unpin(clip: Path, spelling: str, capsys: pytest.CaptureFixture[
         assert entry["bytes"] > 0
 
 
+def test_no_name_is_the_name_of_no_clip(clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["clips", "--dir", str(clip.parents[1]), "--unpin", ""]) == 1
+    assert capsys.readouterr().err.startswith("podcam: '' is not a clip of ")
+
+
 def test_a_clip_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["clips", "--dir", str(tmp_path), "--pin", "2020"]) == 1
     assert capsys.readouterr().err == (

@@ -73,6 +73,7 @@ def test_how_a_verb_ends(
         (["diagnoze"], "there is no verb 'diagnoze'"),
         (["diagnose", "--jsn"], "unrecognized arguments: --jsn (try: podcam diagnose --help)"),
         (["diagnose", "--js"], "unrecognized arguments: --js"),
+        (["demo", "--proxy", "x"], "--proxy: invalid choice: 'x' (choose from 'reset', 'close', 'silent')"),
     ],
 )
 def test_wrong_usage_is_one_line(
