@@ -145,7 +145,7 @@ def test_client_that_takes_nothing_is_left_and_blocks_nobody(tmp_path: Path) -> 
     served.allow(grant_for(reader))
     large = [packet(second, bytes(500_000)) for second in range(40)]
     served.clips["shop", "broken"] = keep_clip(tmp_path, "shop_broken", "node-1", {"web-1": [large]})
-    with serving(served, limits=Limits(silence_seconds=0.3)) as server, connected(server) as client:
+    with serving(served, limits=Limits(silence_seconds=3)) as server, connected(server) as client:
         client.sendall(b"GET /v1/grants/shop/pull-1/files/0 HTTP/1.1\r\nHost: a\r\n\r\n")
         head = client.recv(1000)
         size = int(head.partition(b"Content-Length: ")[2].split(b"\r\n")[0])

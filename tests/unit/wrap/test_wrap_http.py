@@ -105,7 +105,8 @@ def test_it_listens_at_loopback_alone(server: PodServer) -> None:
         other.request("GET", "/status")
 
 
-def test_it_is_in_use_while_somebody_asks(server: PodServer) -> None:
+def test_it_is_in_use_while_somebody_asks(server: PodServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("podcam.wrap.http._ASKS_AGAIN_SECONDS", 3600)
     assert not server.is_in_use
     get(server, "/status")
     assert server.is_in_use
