@@ -5,19 +5,19 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from typing import Protocol
 
-from podcam.clip import COMPLETE, OPEN, Clip, ClipPart, ClipStore, Manifest, open_clip, remove, write_manifest
+from podcam.clip import COMPLETE, OPEN, Clip, ClipStore, Manifest, open_clip, remove, write_manifest
 from podcam.errors import ClipError, PodcamError
 from podcam.model.failure import Failure, ServerCounts
-from podcam.model.point import Gap, Interface, Point, Window
+from podcam.model.point import Gap, Window
 from podcam.recorder.channel import Message
 from podcam.recorder.events import failure_fields
 from podcam.recorder.growing import GrowingClip, Origin
+from podcam.recorder.keepers import Keepers, opened
 from podcam.recorder.requests import Answer
-from podcam.recorder.resting import LEFT_OPEN, part_of
 from podcam.recorder.rings import RestingRing
-from podcam.recorder.settings import SECOND_NS, KeepRequest, RecordingSettings, Scope, Subject
-from podcam.ring import Totals, segments_in
-from podcam.trigger import Counted, Keeper, OpenClip, Rate
+from podcam.recorder.settings import KeepRequest, RecordingSettings, Scope, Subject
+from podcam.recorder.windows import covers, span
+from podcam.trigger import Counted, Keeper, OpenClip
 
 NameClip = Callable[[Subject], str]
 """Makes the id of a new clip; an empty one lets it be made of its time and kind."""
@@ -42,19 +42,6 @@ class Rings(Protocol):
         """The rings of a recording's points that have ended."""
 
 
-class Writes(Protocol):
-    """What clips ask of the recorder's processes."""
-
-    def freeze(self, request: Message) -> None:
-        """Have the writer keep segments, or (`drop`) no more of them."""
-
-    def count(self) -> bool:
-        """Ask what became of the connections to each server (`counted`, then `all_counted`).
-
-        False when there is nobody to ask.
-        """
-
-
 class Clips:
     """The clips of a running recorder.
 
@@ -62,7 +49,9 @@ class Clips:
         store: where they lie.
         budget_bytes: what all of them may take.
         rings: what can be kept.
-        helpers: keep it.
+        freeze: has the writer keep segments, or (`drop`) no more of them.
+        count: has the detector tell what became of the connections to each server (`counted`, then
+            `all_counted`); returns False when there is nobody to ask.
         tell: takes events: `clip` when the first segments are kept, `complete` when all are, `removed` when
             the budget took one, `warning`.
         name: makes ids.
@@ -73,21 +62,20 @@ class Clips:
         store: ClipStore,
         budget_bytes: int,
         rings: Rings,
-        helpers: Writes,
         *,
+        freeze: Callable[[Message], object],
+        count: Callable[[], bool],
         tell: Callable[..., None],
         name: NameClip,
     ) -> None:
         self._store = store
         self._budget_bytes = budget_bytes
         self._rings = rings
-        self._helpers = helpers
+        self._freeze = freeze
+        self._count = count
         self._tell = tell
         self._name = name
-        self._settings: dict[str, RecordingSettings] = {}
-        self._rates: dict[str, Rate] = {}
-        self._keepers: dict[tuple[str, str | None], Keeper] = {}
-        """By recording and, where a failure's clip holds its point alone, point."""
+        self._keepers = Keepers()
         self._growing: dict[str, GrowingClip] = {}
         self._dropped: dict[str, KeepRequest | None] = {}
         """Clips whose folder is to go as soon as the writer has let go of them; with the request for another
@@ -100,17 +88,11 @@ class Clips:
 
     def define(self, recording: str, settings: RecordingSettings) -> None:
         """Failures at this recording's points become clips as these settings say."""
-        if self._settings.get(recording) != settings:
-            self.forget(recording)
-        self._settings[recording] = settings
-        self._rates.setdefault(recording, Rate(settings.clips_per_hour))
+        self._keepers.define(recording, settings)
 
     def forget(self, recording: str) -> None:
         """Open no more clips for this recording; those that are open stay so until their windows end."""
-        self._settings.pop(recording, None)
-        self._rates.pop(recording, None)
-        for key in [key for key in self._keepers if key[0] == recording]:
-            del self._keepers[key]
+        self._keepers.forget(recording)
 
     def counts(self, recording: str) -> dict[str, int]:
         """Since the start: clips that were kept, and failures that got none."""
@@ -126,11 +108,11 @@ class Clips:
         now_ns: int,
     ) -> None:
         """Connections failed; each comes with what was known of its server before."""
-        settings = self._settings.get(recording)
-        if settings is None:
+        scope = self._keepers.scope(recording)
+        if scope is None:
             return
-        points = frozenset((point,)) if settings.scope is Scope.POD else None
-        keeper = self._keeper(recording, points)
+        points = frozenset((point,)) if scope is Scope.POD else None
+        keeper = self._keepers.of(recording, points)
         keeper.due(now_ns)
         grown: dict[int, GrowingClip] = {}
         for failure, server in failures:
@@ -141,10 +123,10 @@ class Clips:
             growing = grown.get(decision.clip) or self._of(keeper, decision.clip)
             if growing is None:
                 clip_id = self._name(Subject(recording, point, failure, now_ns))
-                opened = _opened(keeper, decision.clip)
-                made = self._make(recording, points, opened, clip_id, failure.sentence(), now_ns)
+                new = opened(keeper, decision.clip)
+                made = self._make(recording, points, new, clip_id, failure.sentence(), now_ns)
                 if made is not None:
-                    growing = GrowingClip(made, recording, point, points, Origin.WIRE, keeper, opened)
+                    growing = GrowingClip(made, recording, point, points, Origin.WIRE, keeper, new)
                     self._growing[growing.id] = growing
             if growing is not None:
                 grown[decision.clip] = growing
@@ -155,15 +137,15 @@ class Clips:
 
     def asked(self, recording: str, window: Window, reason: str, now_ns: int, answer: Answer) -> None:
         """A person asks for a clip; `answer` is called with its path once it is complete."""
-        keeper = self._keeper(recording, None)
-        opened = _opened(keeper, keeper.asked(window, now_ns).clip)
+        keeper = self._keepers.of(recording, None)
+        new = opened(keeper, keeper.asked(window, now_ns).clip)
         clip_id = self._name(Subject(recording, None, None, now_ns))
-        clip = self._make(recording, None, opened, clip_id, reason, now_ns)
+        clip = self._make(recording, None, new, clip_id, reason, now_ns)
         if clip is None:
             answer({"error": "the clip could not be made: the recorder's output says why"})
             return
         point = next(iter(self._rings.live(recording)), None)
-        growing = GrowingClip(clip, recording, point, None, Origin.ASKED, keeper, opened, answer=answer)
+        growing = GrowingClip(clip, recording, point, None, Origin.ASKED, keeper, new, answer=answer)
         self._growing[growing.id] = growing
         self._request(growing)
 
@@ -181,28 +163,29 @@ class Clips:
             return
         growing = self._growing.get(request.clip)
         if growing is not None:
-            self._widen(growing, request.window, now_ns)
+            if growing.widen(request.window, now_ns):
+                self._request(growing)
             return
         path = self._store.folder / request.clip
         clip = open_clip(path) if path.exists() else None
         if clip is not None and _is_enough(clip.manifest, request.window):
             self._tell_complete(clip, None)
             return
-        window = request.window if clip is None else _both(clip.manifest.window, request.window)
-        keeper = self._keeper(request.recording, request.points)
+        window = request.window if clip is None else span(clip.manifest.window, request.window)
+        keeper = self._keepers.of(request.recording, request.points)
         joins = request.joins and window.end_ns > now_ns
         decision = (keeper.joined if joins else keeper.asked)(window, now_ns)
-        opened = _opened(keeper, decision.clip)
+        new = opened(keeper, decision.clip)
         before = clip
         if clip is None:
             manifest = _manifest(
-                request.clip, request.recording, request.points, opened, request.reason, request.created_ns
+                request.clip, request.recording, request.points, new, request.reason, request.created_ns
             )
             clip = self._store.create(manifest, "kept")
-        growing = GrowingClip(clip, request.recording, None, request.points, Origin.KEPT, keeper, opened)
+        growing = GrowingClip(clip, request.recording, None, request.points, Origin.KEPT, keeper, new)
         self._growing[growing.id] = growing
         if before is not None:
-            self._go_on_with(growing)
+            growing.go_on(self._ids(request.recording))
         self._request(growing)
 
     def drop(self, clip_id: str) -> None:
@@ -220,7 +203,7 @@ class Clips:
                 remove(self._store.folder / clip_id)
             return
         self._dropped[clip_id] = None
-        self._helpers.freeze({"do": "drop", "clip": clip_id})
+        self._freeze({"do": "drop", "clip": clip_id})
         if growing.answer is not None:
             growing.answer({"error": "the clip was removed before it was complete"})
 
@@ -228,14 +211,12 @@ class Clips:
 
     def keep_time(self, now_ns: int) -> None:
         """Let the windows end that are over, and bring the manifests of the open clips up to date."""
-        for keeper in {*self._keepers.values(), *(growing.keeper for growing in self._growing.values())}:
+        for keeper in {*self._keepers, *(growing.keeper for growing in self._growing.values())}:
             keeper.due(now_ns)
         for growing in self._growing.values():
             if growing.changed and growing.told:
                 self._write(growing)
-        for (recording, point), keeper in list(self._keepers.items()):
-            if point is not None and not keeper.open and point not in self._rings.live(recording):
-                del self._keepers[recording, point]
+        self._keepers.forget_points(self._rings.live)
 
     def limit(self, budget_bytes: int) -> None:
         """All clips may take so many bytes from now on."""
@@ -272,18 +253,8 @@ class Clips:
     def part(self, message: Message) -> None:
         """The writer has kept so much of one point."""
         growing = self._growing.get(message["clip"])
-        if growing is None:
-            return
-        source = self._rings.source(message["point"])
-        growing.parts[message["point"]] = ClipPart(
-            point=Point(source["point"], source["node"], source["namespace"]),
-            folder=message["folder"],
-            segments=tuple(path.name for path in segments_in(growing.clip.path / message["folder"])),
-            totals=Totals(**message["totals"]),
-            how=message["how"],
-            interfaces=tuple(Interface(*interface) for interface in source["interfaces"]),
-            filter=source["filter"],
-        )
+        if growing is not None:
+            growing.kept(message, self._rings.source(message["point"]))
 
     def frozen(self, message: Message, now_ns: int) -> None:
         """The writer has kept every part, until now or (`ended`) to the end of the window.
@@ -300,7 +271,7 @@ class Clips:
             self._tell_clip(growing)
         if message["ended"] and message["request"] == growing.requests:
             growing.ended_ns = now_ns
-            if not self._helpers.count():
+            if not self._count():
                 self.all_counted()
 
     def dropped(self, clip_id: str, now_ns: int) -> None:
@@ -335,22 +306,6 @@ class Clips:
 
     # --- inside ---
 
-    def _keeper(self, recording: str, points: frozenset[str] | None) -> Keeper:
-        settings = self._settings.get(recording)
-        alone = (
-            settings is not None and settings.scope is Scope.POD and points is not None and len(points) == 1
-        )
-        key = (recording, next(iter(points)) if alone and points else None)
-        if key not in self._keepers:
-            if settings is None:  # only what was asked for is kept of a recording that is gone
-                return Keeper()
-            self._keepers[key] = Keeper(
-                before_ns=settings.trigger.before_ns,
-                after_ns=settings.trigger.after_ns,
-                rate=self._rates[recording],
-            )
-        return self._keepers[key]
-
     def _of(self, keeper: Keeper, number: int) -> GrowingClip | None:
         of_it = (g for g in self._growing.values() if g.keeper is keeper and g.opened.number == number)
         return next(of_it, None)
@@ -372,58 +327,25 @@ class Clips:
             self._tell("warning", None, text=str(error))
             return None
 
-    def _widen(self, growing: GrowingClip, window: Window, now_ns: int) -> None:
-        before = growing.opened.window
-        if _holds(before, window) or growing.ended_ns is not None:
-            return
-        if growing.keeper.widen(growing.opened.number, window) is None:  # it has just ended
-            again = _opened(growing.keeper, growing.keeper.asked(_both(before, window), now_ns).clip)
-            again.triggers, again.failures = growing.opened.triggers, growing.opened.failures
-            growing.opened = again
-        growing.changed = True
-        self._request(growing)
-
-    def _go_on_with(self, growing: GrowingClip) -> None:
-        """Take over what a clip holds that another recorder left open."""
-        manifest = growing.clip.manifest
-        growing.clip = replace(growing.clip, manifest=replace(manifest, interrupted=False))
-        growing.opened.triggers.extend(manifest.triggers)
-        growing.opened.failures = len(manifest.triggers)
-        growing.warnings.extend(warning for warning in manifest.warnings if warning != LEFT_OPEN)
-        ids = {ring.path.name: ring.owner.id for ring in self._rings.resting(growing.recording)}
-        ids |= {self._rings.folder(point): point for point in self._rings.live(growing.recording)}
-        for part in manifest.parts:
-            point_id = ids.get(part.folder, part.folder)
-            growing.parts[point_id] = part
-            growing.comparisons[point_id] = list(part.comparisons)
+    def _ids(self, recording: str) -> dict[str, str]:
+        """The ids of a recording's points, live and ended, by the folders of their rings."""
+        resting = {ring.path.name: ring.owner.id for ring in self._rings.resting(recording)}
+        return resting | {self._rings.folder(point): point for point in self._rings.live(recording)}
 
     def _request(self, growing: GrowingClip) -> None:
         live = [point for point in self._rings.live(growing.recording) if growing.holds(point)]
         for ring in self._rings.resting(growing.recording):
             if growing.holds(ring.owner.id) and ring.owner.id not in live:
                 self._keep_resting(growing, ring)
-        self._helpers.freeze(growing.request(live))
+        self._freeze(growing.request(live))
 
     def _keep_resting(self, growing: GrowingClip, ring: RestingRing) -> None:
-        last_ns = ring.last_ns + SECOND_NS
-        windows = growing.windows_of(ring.owner.id)
-        within = tuple(Window(w.start_ns, min(w.end_ns, last_ns)) for w in windows if w.start_ns <= last_ns)
-        if not within or growing.rested.get(ring.owner.id) == (last_ns, within) or not ring.path.is_dir():
-            return
-        growing.rested[ring.owner.id] = (last_ns, within)
         try:
-            part = part_of(ring, growing.clip, windows)
+            growing.keep_resting(ring)
         except PodcamError as error:
             text = f"{ring.owner.name} is missing in the clip: {error}"
             growing.warnings.append(text)
             self._tell("warning", None, text=f"{growing.clip.path}: {text}")
-            return
-        if part is not None:
-            known = growing.parts.get(ring.owner.id)
-            if known is not None:  # as the point was when it ended, which headers tell only up to the last
-                part = replace(part, interfaces=known.interfaces, filter=known.filter)
-            growing.parts[ring.owner.id] = part
-            growing.changed = True
 
     def _complete(self, growing: GrowingClip) -> None:
         del self._growing[growing.id]
@@ -478,21 +400,9 @@ def _about(clip_id: str, clip: Clip) -> dict[str, str | None]:
     return {"clip": clip_id, "path": str(clip.path), "recording": clip.manifest.recording}
 
 
-def _opened(keeper: Keeper, number: int) -> OpenClip:
-    return next(clip for clip in keeper.open if clip.number == number)
-
-
-def _holds(window: Window, other: Window) -> bool:
-    return window.start_ns <= other.start_ns and other.end_ns <= window.end_ns
-
-
-def _both(window: Window, other: Window) -> Window:
-    return Window(min(window.start_ns, other.start_ns), max(window.end_ns, other.end_ns))
-
-
 def _is_enough(manifest: Manifest, window: Window) -> bool:
     """Whether nothing is to be done for a clip on disk, of which this window is wanted."""
-    return manifest.state == COMPLETE and not (manifest.interrupted and not _holds(manifest.window, window))
+    return manifest.state == COMPLETE and not (manifest.interrupted and not covers(manifest.window, window))
 
 
 def _manifest(

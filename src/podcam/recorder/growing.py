@@ -1,15 +1,20 @@
 """A clip while it grows: its window, its parts, and the manifest that tells of them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from podcam.clip import COMPLETE, OPEN, Clip, ClipPart, Manifest
 from podcam.model.failure import ServerCounts
-from podcam.model.point import Gap, Window
+from podcam.model.point import Gap, Interface, Point, Window
 from podcam.recorder.channel import Message
+from podcam.recorder.keepers import opened
 from podcam.recorder.requests import Answer
+from podcam.recorder.resting import LEFT_OPEN, part_of
+from podcam.recorder.rings import RestingRing
 from podcam.recorder.settings import SECOND_NS
+from podcam.recorder.windows import covers, ended, gaps_within, span
+from podcam.ring import Totals, segments_in
 from podcam.trigger import Keeper, OpenClip
 
 _MOST_COMPARED = 5
@@ -86,7 +91,34 @@ class GrowingClip:
             return
         kept.append(good)
 
-    def request(self, points: list[str]) -> Message:
+    def widen(self, window: Window, now_ns: int) -> bool:
+        """Hold this window too; whether there is more to be kept for that."""
+        before = self.opened.window
+        if covers(before, window) or self.ended_ns is not None:
+            return False
+        if self.keeper.widen(self.opened.number, window) is None:  # it has just ended
+            again = opened(self.keeper, self.keeper.asked(span(before, window), now_ns).clip)
+            again.triggers, again.failures = self.opened.triggers, self.opened.failures
+            self.opened = again
+        self.changed = True
+        return True
+
+    def go_on(self, ids: Mapping[str, str]) -> None:
+        """Take over what another recorder had kept of it when that ended.
+
+        `ids` are those of the recording's points, by the folders of their rings.
+        """
+        manifest = self.clip.manifest
+        self.clip = replace(self.clip, manifest=replace(manifest, interrupted=False))
+        self.opened.triggers.extend(manifest.triggers)
+        self.opened.failures = len(manifest.triggers)
+        self.warnings.extend(warning for warning in manifest.warnings if warning != LEFT_OPEN)
+        for part in manifest.parts:
+            point_id = ids.get(part.folder, part.folder)
+            self.parts[point_id] = part
+            self.comparisons[point_id] = list(part.comparisons)
+
+    def request(self, points: Collection[str]) -> Message:
         """What the writer is to keep of these points: a message for it, which counts."""
         self.requests += 1
         window = self.opened.window
@@ -100,9 +132,41 @@ class GrowingClip:
             "request": self.requests,
             "folder": str(self.clip.path),
             "window": (window.start_ns, window.end_ns),
-            "points": points,
+            "points": list(points),
             "comparisons": comparisons,
         }
+
+    def kept(self, message: Message, source: Message) -> None:
+        """The writer has kept so much of a point, which the headers of its segments describe as `source`."""
+        self.parts[message["point"]] = ClipPart(
+            point=Point(source["point"], source["node"], source["namespace"]),
+            folder=message["folder"],
+            segments=tuple(path.name for path in segments_in(self.clip.path / message["folder"])),
+            totals=Totals(**message["totals"]),
+            how=message["how"],
+            interfaces=tuple(Interface(*interface) for interface in source["interfaces"]),
+            filter=source["filter"],
+        )
+
+    def keep_resting(self, ring: RestingRing) -> None:
+        """Keep what a ring holds of its windows to which nobody writes; nothing if that is done.
+
+        Raises:
+            ClipError, SegmentError, RightsError: as `part_of`.
+        """
+        point_id, last_ns = ring.owner.id, ring.last_ns + SECOND_NS
+        windows = self.windows_of(point_id)
+        within = tuple(Window(w.start_ns, min(w.end_ns, last_ns)) for w in windows if w.start_ns <= last_ns)
+        if not within or self.rested.get(point_id) == (last_ns, within) or not ring.path.is_dir():
+            return
+        self.rested[point_id] = (last_ns, within)
+        part = part_of(ring, self.clip, windows)
+        if part is not None:
+            known = self.parts.get(point_id)
+            if known is not None:  # as the point was when it ended, which headers tell only up to the last
+                part = replace(part, interfaces=known.interfaces, filter=known.filter)
+            self.parts[point_id] = part
+            self.changed = True
 
     def manifest(
         self, servers: Mapping[str, tuple[ServerCounts, ...]], gaps_of: Callable[[str], tuple[Gap, ...]]
@@ -137,16 +201,6 @@ class GrowingClip:
         compared = tuple(self.comparisons.get(point_id, ()))
         within = gaps_within((window, *compared), gaps)
         return replace(self.parts[point_id], comparisons=compared, servers=servers, gaps=within)
-
-
-def ended(window: Window, created_ns: int, now_ns: int) -> Window:
-    """What of a clip's window has passed; all of it if the clock was set back since the clip was made."""
-    return replace(window, end_ns=min(window.end_ns, now_ns)) if now_ns >= created_ns else window
-
-
-def gaps_within(windows: tuple[Window, ...], gaps: tuple[Gap, ...]) -> tuple[Gap, ...]:
-    """Those of a ring's gaps that reach into one of the windows."""
-    return tuple(gap for gap in gaps if any(w.overlaps(gap.since_ns, gap.until_ns) for w in windows))
 
 
 def _unlisted(opened: OpenClip) -> tuple[str, ...]:

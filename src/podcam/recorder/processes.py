@@ -119,5 +119,8 @@ class DetectorProcess(Helper):
             self.send({"do": "remove", "point": point.id})
 
     def count(self) -> bool:
-        """Tell what became of the connections to each server: `counts`, then `counted`."""
-        return self.send({"do": "count"})
+        """Tell what became of the connections to each server: `counts`, then `counted`.
+
+        False when it is not there, or about to end.
+        """
+        return not self._stopping and self.send({"do": "count"})

@@ -9,8 +9,8 @@ from podcam.clip import COMPLETE, OPEN, Clip, ClipPart, ClipStore, Manifest, wri
 from podcam.errors import ClipError, SegmentError
 from podcam.model.point import Window
 from podcam.recorder.folder import RecorderFolder
-from podcam.recorder.growing import ended, gaps_within
 from podcam.recorder.rings import RestingRing, resting_ring, resting_rings
+from podcam.recorder.windows import ended, gaps_within
 from podcam.ring import SegmentHeader, SegmentReader, freeze, read_totals, segments_in
 
 LEFT_OPEN = "the recorder ended before this clip was complete: its end may be missing"

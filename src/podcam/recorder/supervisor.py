@@ -80,7 +80,8 @@ class Recorder:
             ClipStore(self._folder.clips),
             settings.clips_bytes,
             self._points,
-            self,
+            freeze=self._writer.send,
+            count=self._detector.count,
             tell=self._tell,
             name=name_clip,
         )
@@ -265,14 +266,6 @@ class Recorder:
     def limit_clips(self, limit_bytes: int) -> None:
         """All clips may take so many bytes from now on; the oldest beyond that go, told as `removed`."""
         self._clips.limit(limit_bytes)
-
-    def freeze(self, request: Message) -> None:
-        """For clips: have the writer keep segments."""
-        self._writer.send(request)
-
-    def count(self) -> bool:
-        """For clips: ask the detector what became of the connections to each server; whether it is there."""
-        return not self._stopping and self._detector.count()
 
     # --- beginning and ending a point ---
 

@@ -45,7 +45,8 @@ class Paper:
             self.store,
             1_000_000,
             self,
-            self,
+            freeze=self.requests.append,
+            count=lambda: self.detector_answers,
             tell=lambda event, _point, **fields: self.told.append((event, fields)),
             name=lambda _subject: "",
         )
@@ -65,12 +66,6 @@ class Paper:
 
     def resting(self, recording: str) -> list[RestingRing]:
         return self.rested
-
-    def freeze(self, request: Message) -> None:
-        self.requests.append(request)
-
-    def count(self) -> bool:
-        return self.detector_answers
 
     def fail(self, now_ns: int, *failures: Failure, server: ServerCounts | None = None) -> None:
         self.clips.failed("", "pod", [(each, server) for each in failures], now_ns)
@@ -361,7 +356,7 @@ def test_a_ring_that_rests_is_looked_at_once_for_what_it_holds(
     def part_of(ring: RestingRing, _clip: Clip, windows: tuple[Window, ...]) -> None:
         looked.append((ring.owner.id, windows[0].start_ns))
 
-    monkeypatch.setattr("podcam.recorder.clips.part_of", part_of)
+    monkeypatch.setattr("podcam.recorder.growing.part_of", part_of)
     owners = [Owner(name, name, "", "node") for name in ("ended", "long ago", "live")]
     last = [NOON - SECOND, NOON - 100 * SECOND, NOON]
     paper.rested = [
