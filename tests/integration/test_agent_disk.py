@@ -127,6 +127,8 @@ def test_a_full_disk_loses_nothing_that_was_written_and_recording_goes_on(
         node.fails()
         before = node.wait_for_clip()
         kept = sorted(path.stat().st_ino for path in node.clip_folder(before).rglob("*.seg"))
+        while size_bytes(node.ring()) < 3 * MB:  # a ring of less than two segments has clips give way
+            node.sends(500_000)
         hog = fill(small_disk)
 
         def sent_and_said() -> bool:
