@@ -58,6 +58,7 @@ class Life:
             recorder=self.recorder,
             folder=self.folder,
             finder=self.finder,
+            search=lambda _namespace: (),
             writes=self.writes,
             call=lambda function: function(),
             later=self.clock.later,
@@ -65,7 +66,7 @@ class Life:
             clock=self.clock,
             log=log,
         )
-        self.take = self.node.hears
+        self.take = {kind: objects.take for kind, objects in self.node.objects.by_kind.items()}
         for kind in (RECORDINGS, PODS, CLIPS):
             self.take[kind](Listed(()))
         self.take[NAMESPACES](Listed(({"metadata": {"name": "shop", "uid": "n"}},)))
@@ -150,12 +151,12 @@ class Life:
         before = self.clock.monotonic()
         self.clock.passes(seconds)
         if before // 5 != self.clock.monotonic() // 5:
-            self.node.keep_within()
+            self.node.recordings.keep_within()
         self.writes.send()
 
     def _observe(self, kind: str, point_id: str | None, **fields: Any) -> None:
         recording = fields.pop("recording", "" if point_id is None else point_id.rpartition("/")[0])
-        self.node.observe([{"event": kind, "id": point_id, "recording": recording, **fields}])
+        self.node.hearing.hear([{"event": kind, "id": point_id, "recording": recording, **fields}])
 
     def _object(self, name: str, **spec: Any) -> Object:
         created = format_time(self.clock.now_ns())

@@ -1,8 +1,8 @@
 """The agent of a node: its threads, its timers, how it begins and how it ends.
 
 Watches, writes and the HTTP server have threads of their own, and hand over what they hear by `loop.call`;
-`agent/node.py` decides in the loop's thread what is made of it. The agent ends only when recording cannot go
-on.
+what `agent/node.py` holds decides in the loop's thread what is made of it. The agent ends only when recording
+cannot go on.
 """
 
 import resource
@@ -19,6 +19,7 @@ from podcam.agent.log import Log
 from podcam.agent.metrics import exposition
 from podcam.agent.node import Node
 from podcam.agent.requests import CountedApi
+from podcam.agent.search import own_search_domains, search_domains
 from podcam.agent.served import ServedAgent
 from podcam.agent.settings import AgentSettings
 from podcam.agent.watches import Watches
@@ -94,6 +95,11 @@ class Agent:
             recorder=self._recorder,
             folder=folder,
             finder=finder,
+            search=partial(
+                search_domains,
+                own_search=own_search_domains(),
+                own_namespace=settings.namespace,
+            ),
             writes=self._writes,
             call=self._call,
             later=self._later,
@@ -106,8 +112,8 @@ class Agent:
             lambda: self._beat_seconds,
             self._clock.monotonic,
             self._metrics,
-            self._node.grants,
-            self._node.clips,
+            self._node.clips.grants,
+            self._node.clips.kept,
         )
         self._server = AgentServer(served, key, port=settings.http_port)
 
@@ -137,25 +143,25 @@ class Agent:
         look = partial(self._guard, "namespaces", self._look_at_namespaces)
         self._loop.listen(self._namespace_watch, look)
         self._writes.start()
-        for kind, take in self._node.hears.items():
+        for kind, objects in self._node.objects.by_kind.items():
             own = f"spec.nodeName={self._settings.node}" if kind == PODS else None
-            self._watches.start(kind, take, field_selector=own)
+            self._watches.start(kind, objects.take, field_selector=own)
         self._every(_BEAT_SECONDS, self._beat)
-        self._every(_BUDGET_SECONDS, self._node.keep_within)
-        self._every(_GRANTS_SECONDS, self._node.grants.expire)
-        self._later(_PATIENCE_SECONDS, self._node.recall)
+        self._every(_BUDGET_SECONDS, self._node.recordings.keep_within)
+        self._every(_GRANTS_SECONDS, self._node.clips.grants.expire)
+        self._later(_PATIENCE_SECONDS, self._node.recordings.recall)
         self._server.start()
         self._log.info("started", node=self._settings.node, folder=str(self._settings.folder))
 
     def _observe(self, events: Sequence[Event]) -> None:
-        self._node.observe(events)
+        self._node.hearing.hear(events)
 
     def _name_clip(self, subject: Subject) -> str:
-        return self._node.name_clip(subject)
+        return self._node.clips.name(subject)
 
     def _look_at_namespaces(self) -> None:
         self._namespace_watch.changes()
-        self._node.look_at_namespaces()
+        self._node.recordings.look_at_namespaces()
 
     def _signalled(self, _numbers: bytes) -> None:
         self._told_to_end = True
@@ -164,7 +170,7 @@ class Agent:
         """Write what the kernel still holds, complete the clips, and say that recording has ended."""
         self._log.info("ending")
         self._watches.close()
-        self._node.end()
+        self._node.recordings.end()
         self._recorder.stop()
         self._node.flush()
         deadline = self._clock.monotonic() + _FAREWELL_SECONDS

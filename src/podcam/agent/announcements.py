@@ -50,17 +50,10 @@ class Announcements:
 
     def warn(self, subject: Subject, reason: str, note: str) -> None:
         """Something is not as people would expect it."""
-        self._announce(subject, "Warning", reason, note)
-
-    def tell(self, subject: Subject, reason: str, note: str) -> None:
-        """Something worth knowing happened."""
-        self._announce(subject, "Normal", reason, note)
-
-    def _announce(self, subject: Subject, type_: str, reason: str, note: str) -> None:
         if not self._may(subject, reason, note):
             self.suppressed += 1
             return
-        body = self._body(subject, type_, reason, note)
+        body = self._body(subject, reason, note)
         path = path_of(EVENTS, subject.namespace)
 
         def send(api: Api) -> None:
@@ -87,7 +80,7 @@ class Announcements:
             self._said.popitem(last=False)
         return True
 
-    def _body(self, subject: Subject, type_: str, reason: str, note: str) -> dict[str, Any]:
+    def _body(self, subject: Subject, reason: str, note: str) -> dict[str, Any]:
         moment = format_time(self._now_ns())
         seconds = f"{moment[:19]}Z"
         return {
@@ -104,7 +97,7 @@ class Announcements:
                 "name": subject.name,
                 "uid": subject.uid,
             },
-            "type": type_,
+            "type": "Warning",
             "reason": reason,
             "message": note[:_LONGEST_NOTE],
             "firstTimestamp": seconds,

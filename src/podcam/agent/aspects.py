@@ -30,7 +30,7 @@ class RecordingAspect:
 
     def __init__(
         self,
-        recordings: Callable[[], Collection[Recording]],
+        recordings: Collection[Recording],
         points: Callable[[str], Iterable[NodePoint]],
         ring_bytes: Callable[[str], int],
         notes: Callable[[str], Iterable[str]],
@@ -68,7 +68,7 @@ class RecordingAspect:
 
     def merge(self, key: str, status: Mapping[str, Any], now_ns: int) -> Merge:
         """The fields that follow from all entries."""
-        recording = self._recordings()[key]
+        recording = self._recordings[key]
         return Merge(recording_status.merged(status, recording.generation, now_ns))
 
 
@@ -86,8 +86,8 @@ class ClipAspect:
 
     def __init__(
         self,
-        clips: Callable[[], Collection[ClipObject]],
-        recordings: Callable[[], Collection[Recording]],
+        clips: Collection[ClipObject],
+        recordings: Collection[Recording],
         reader: tuple[str, int, str],
     ) -> None:
         self.parts: dict[str, NodePart] = {}
@@ -111,8 +111,8 @@ class ClipAspect:
 
     def merge(self, key: str, status: Mapping[str, Any], now_ns: int) -> Merge:
         """The fields that follow from all parts."""
-        clip = self._clips()[key]
-        recording = self._recordings().status(f"{clip.namespace}/{clip.recording}")
+        clip = self._clips[key]
+        recording = self._recordings.status(f"{clip.namespace}/{clip.recording}")
         expected = clip_status.expected_nodes(
             clip.expected_nodes or (),
             status,

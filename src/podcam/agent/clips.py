@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from podcam.agent.clip_bodies import clip_body
 from podcam.agent.clip_status import PartState
 from podcam.agent.collection import Collection
 from podcam.agent.log import Log
@@ -28,13 +29,10 @@ from podcam.errors import (
     NotInstalledError,
     PodcamError,
 )
-from podcam.kube import CLIPS, Api, ClipObject, format_time, path_of
+from podcam.kube import CLIPS, Api, ClipObject, path_of
 from podcam.model.point import Window
 from podcam.recorder import Event, KeepRequest
 
-RECORDING_LABEL = "podcam.dev/recording"
-
-_LONGEST_REASON = 1024
 _SETTLED = frozenset({PartState.NOTHING.value, PartState.FAILED.value, PartState.REMOVED.value})
 
 
@@ -53,9 +51,6 @@ class Rings(Protocol):
 
     def reach(self, recording: str, pods: tuple[str, ...] | None, window: Window) -> bool:
         """Whether a ring of the recording may hold packets of the window."""
-
-    def expected(self, recording: str) -> tuple[str, ...]:
-        """The nodes that hold rings of the recording, as far as its status tells."""
 
 
 class Peers(Protocol):
@@ -93,6 +88,7 @@ class Clips:
         marks: what is known of their objects.
         recorder: keeps packets.
         rings: what this node could keep.
+        expected: the nodes that hold rings of a recording, as far as its status tells.
         peers: whose addresses.
         writes: the requests to the API server.
         call: runs a function in the agent's thread.
@@ -110,6 +106,7 @@ class Clips:
         marks: Marks,
         recorder: KeepingRecorder,
         rings: Rings,
+        expected: Callable[[str], tuple[str, ...]],
         peers: Peers,
         writes: Outbox,
         call: Callable[[Callable[[], None]], None],
@@ -123,6 +120,7 @@ class Clips:
         self._marks = marks
         self._recorder = recorder
         self._rings = rings
+        self._expected = expected
         self._peers = peers
         self._writes = writes
         self._call = call
@@ -142,7 +140,7 @@ class Clips:
             local = _Local(name, part_of(clip.manifest), mark.uid)
             self._local[clip.path.name] = local
             if mark.uid is None:
-                body = mark.body or self._body(name, clip.manifest, None)
+                body = mark.body or self._body(name, clip.manifest)
                 if clip.manifest.triggers or mark.body:
                     self._create(clip.path.name, body)
 
@@ -164,11 +162,6 @@ class Clips:
         }
         settled = (local.name for local in self._local.values() if local.part.state is not PartState.FREEZING)
         return names | {name.name for name in settled if name.namespace == namespace}
-
-    @property
-    def unpublished(self) -> int:
-        """How many clips wait for the API server to get an object."""
-        return sum(local.uid is None for local in self._local.values())
 
     # --- what the recorder tells ---
 
@@ -251,7 +244,7 @@ class Clips:
                 self._joined(clip_id, clip.uid)
             self._widen(clip_id, local, clip)
 
-    def gone(self, key: str, _clip: ClipObject) -> None:
+    def gone(self, key: str) -> None:
         """A clip's object was deleted."""
         clip_id = clip_folder(Name.parse(key))
         if clip_id in self._local and self._local[clip_id].uid is not None:
@@ -282,7 +275,7 @@ class Clips:
         recording = f"{clip.namespace}/{clip.recording}"
         if self._rings.reach(recording, clip.pods, clip.window):
             self._keep(clip_id, name, clip)
-        elif self._node in (clip.expected_nodes or self._rings.expected(recording)):
+        elif self._node in (clip.expected_nodes or self._expected(recording)):
             nothing = "no ring of this node reaches into the window"
             self._report(name, NodePart(PartState.NOTHING, clip.window, nothing))
 
@@ -326,40 +319,9 @@ class Clips:
 
     # --- from a failure to an object ---
 
-    def _body(self, name: Name, manifest: Manifest, event: Event | None) -> dict[str, Any]:
-        recording = (manifest.recording or "").rpartition("/")[2]
-        spec: dict[str, Any] = {
-            "recording": recording,
-            "reason": manifest.reason[:_LONGEST_REASON],
-            "window": {
-                "start": format_time(manifest.window.start_ns),
-                "end": format_time(manifest.window.end_ns),
-            },
-            "nodes": sorted({*self._rings.expected(manifest.recording or ""), self._node}),
-        }
-        if event is not None and manifest.triggers:
-            failure = manifest.triggers[0]
-            pod = str(event["point"]).rpartition("/")[2]
-            spec["trigger"] = {
-                "class": failure.failure_class.value,
-                "pod": pod,
-                "node": self._node,
-                "time": format_time(failure.time_ns),
-                "client": {"ip": failure.client.ip, "port": failure.client.port},
-                "server": {"ip": failure.server.ip, "port": failure.server.port},
-            }
-            if event["points"] is not None:
-                spec["pods"] = sorted(PointId.parse(point).pod for point in event["points"])
-        return {
-            "apiVersion": CLIPS.api_version,
-            "kind": CLIPS.kind,
-            "metadata": {
-                "namespace": name.namespace,
-                "name": name.name,
-                "labels": {RECORDING_LABEL: recording},
-            },
-            "spec": spec,
-        }
+    def _body(self, name: Name, manifest: Manifest, opened: Event | None = None) -> Mapping[str, Any]:
+        expected = self._expected(manifest.recording or "")
+        return clip_body(name, manifest, node=self._node, expected=expected, opened=opened)
 
     def _create(self, clip_id: str, body: Mapping[str, Any]) -> None:
         """Make the clip's object, now or as soon as the API server is there."""

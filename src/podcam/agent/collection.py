@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
+from podcam.agent.guard import Guard
 from podcam.errors import InvalidObjectError
 from podcam.kube import Change, Changed, Deleted, Listed, Object
 
@@ -14,11 +15,7 @@ class Collection(Generic[T]):
 
     Args:
         parse: makes a value of an object.
-        changed: is told of each object that is new or has changed. An object that was deleted and made anew
-            between two looks is told of as both.
-        removed: is told of each that is gone.
-        listed: is told when everything there is has been heard: at the start, and after the watch was lost.
-        unreadable: is told of an object that is none.
+        guard: calls who subscribes: nothing that one of them does keeps others from being told.
         with_status: whether what stands in their status matters, and is kept.
         remembered: as much of an object as is worth to be remembered; None: nothing is.
     """
@@ -26,11 +23,8 @@ class Collection(Generic[T]):
     def __init__(
         self,
         parse: Callable[[Mapping[str, Any]], T],
+        guard: Guard,
         *,
-        changed: Callable[[str, T], None],
-        removed: Callable[[str, T], None],
-        listed: Callable[[], None] = lambda: None,
-        unreadable: Callable[[str, InvalidObjectError], None] = lambda _key, _why: None,
         with_status: bool = False,
         remembered: Callable[[Mapping[str, Any]], Object] | None = None,
     ) -> None:
@@ -38,19 +32,47 @@ class Collection(Generic[T]):
         """Whether all there is was heard of once."""
         self.known = False
         """Whether it was, or was recalled."""
-        self._parse = parse
-        self._changed = changed
-        self._removed = removed
-        self._listed = listed
-        self._unreadable = unreadable
-        self._with_status = with_status
-        self._remembered = remembered
-        self._bodies: dict[str, Object] = {}
         self.unread: set[str] = set()
         """The keys of objects that are there, but in a state that cannot be read."""
+        self._parse = parse
+        self._guard = guard
+        self._with_status = with_status
+        self._remembered = remembered
         self._values: dict[str, T] = {}
         self._uids: dict[str, str] = {}
         self._statuses: dict[str, Mapping[str, Any]] = {}
+        self._bodies: dict[str, Object] = {}
+        self._changed: list[Callable[[str, T], None]] = []
+        self._removed: list[Callable[[str], None]] = []
+        self._listed: list[Callable[[], None]] = []
+        self._unreadable: list[Callable[[str, InvalidObjectError], None]] = []
+
+    def subscribe(
+        self,
+        *,
+        changed: Callable[[str, T], None] | None = None,
+        removed: Callable[[str], None] | None = None,
+        listed: Callable[[], None] | None = None,
+        unreadable: Callable[[str, InvalidObjectError], None] | None = None,
+    ) -> None:
+        """Be told of what is heard from now on; who subscribed first is told first.
+
+        Args:
+            changed: takes each object that is new or has changed. One that was deleted and made anew between
+                two looks is told of as both.
+            removed: takes the key of each that is gone.
+            listed: called when everything there is has been heard: at the start, and after the watch was
+                lost.
+            unreadable: takes the key of an object that is none, and why.
+        """
+        if changed is not None:
+            self._changed.append(changed)
+        if removed is not None:
+            self._removed.append(removed)
+        if listed is not None:
+            self._listed.append(listed)
+        if unreadable is not None:
+            self._unreadable.append(unreadable)
 
     def __getitem__(self, key: str) -> T:
         return self._values[key]
@@ -75,11 +97,15 @@ class Collection(Generic[T]):
         return self._bodies[key]
 
     def items(self) -> list[tuple[str, T]]:
-        """All of them."""
+        """All of them, with their keys."""
         return list(self._values.items())
 
+    def keys(self) -> list[str]:
+        """The keys of all of them."""
+        return list(self._values)
+
     def values(self) -> list[T]:
-        """All of them, without their keys."""
+        """All of them."""
         return list(self._values.values())
 
     def recall(self, bodies: Iterable[Object]) -> None:
@@ -99,7 +125,7 @@ class Collection(Generic[T]):
                 first, self.complete, self.known = not self.complete, True, True
                 for key, body in there.items():
                     self._put(key, body, news=first)
-                self._listed()
+                self._tell("a list", self._listed)
             case Changed(body):
                 self._put(key_of(body), body)
             case Deleted(body):
@@ -115,7 +141,7 @@ class Collection(Generic[T]):
             if self._uids.get(key, uid) != uid:
                 self._remove(key)
             self.unread.add(key)  # what was last read of it holds
-            self._unreadable(key, error)
+            self._tell(key, self._unreadable, key, error)
             return
         self.unread.discard(key)
         status = (body.get("status") or {}) if self._with_status else {}
@@ -129,16 +155,20 @@ class Collection(Generic[T]):
             self._bodies[key] = self._remembered(body)
         self._uids[key] = uid
         self._statuses[key] = status
-        self._changed(key, value)
+        self._tell(key, self._changed, key, value)
 
     def _remove(self, key: str) -> None:
-        value = self._values.pop(key, None)
+        there = self._values.pop(key, None) is not None
         self._statuses.pop(key, None)
         self._bodies.pop(key, None)
         self._uids.pop(key, None)
         self.unread.discard(key)
-        if value is not None:
-            self._removed(key, value)
+        if there:
+            self._tell(key, self._removed, key)
+
+    def _tell(self, what: str, subscribers: Iterable[Callable[..., None]], *arguments: Any) -> None:
+        for subscriber in subscribers:
+            self._guard(what, subscriber, *arguments)
 
 
 def key_of(body: Mapping[str, Any]) -> str:

@@ -23,7 +23,7 @@ def agent_figures(
 ) -> AgentFigures:
     """What stands now, and what was counted since the agent started."""
     disk, plan = rings.disk(), rings.plan
-    concerned = sorted({point.recording for point in points.all.values()} & set(recordings))
+    concerned = sorted(points.recordings & set(recordings))
     figures = tuple(_recording(recording, points, rings, tallies) for recording in concerned)
     return AgentFigures(
         version=__version__,

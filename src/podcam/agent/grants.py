@@ -42,7 +42,7 @@ class Grants:
             self._known[key] = grant
             self._news.notify_all()
 
-    def gone(self, key: str, _grant: Grant) -> None:
+    def gone(self, key: str) -> None:
         """It was deleted."""
         with self._news:
             self._known.pop(key, None)

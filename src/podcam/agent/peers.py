@@ -41,11 +41,10 @@ class Peers:
         self._pods: OrderedDict[str, tuple[str, ...]] = OrderedDict()
         """The addresses of this node's pods, of those that are gone too, the one seen last at the end."""
 
-    def seen(self, pod: Pod) -> None:
+    def seen(self, name: str, pod: Pod) -> None:
         """A pod of this node has these addresses: nobody has to be asked for them."""
         if pod.host_network or not pod.ips:
             return
-        name = f"{pod.namespace}/{pod.name}"
         self._pods[name] = pod.ips
         self._pods.move_to_end(name)
         while len(self._pods) > _MOST_KEPT:

@@ -53,6 +53,7 @@ class Rings:
         settings: how much that is.
         folder: where they lie.
         recorder: writes the rings of live points.
+        points: those of the node.
         terms: what a recording asks for, while it is known.
         log: for what goes.
         clock: what time it is.
@@ -64,18 +65,18 @@ class Rings:
         settings: AgentSettings,
         folder: RecorderFolder,
         recorder: LimitingRecorder,
+        points: Points,
         *,
         terms: Callable[[str], RingTerms | None],
         log: Log,
         clock: Clock,
         removed: Callable[[str, budget.Cause], None],
     ) -> None:
-        self.points: Points
-        """Set once they are there: they ask for admission here."""
         self.plan = Plan()
         self._settings = settings
         self._folder = folder
         self._recorder = recorder
+        self._points = points
         self._terms = terms
         self._log = log
         self._clock = clock
@@ -102,7 +103,7 @@ class Rings:
                 point = PointId.parse(point_id)
             except ValueError:
                 continue  # not one of a cluster's
-            self.points.resting(point_id, point.recording_id, point.pod, ring.last_ns)
+            self._points.rest(point_id, point.recording_id, point.pod, ring.last_ns)
 
     def disown(self, recording: str) -> None:
         """A recording is gone: its rings go as soon as they are not written any more.
@@ -110,7 +111,7 @@ class Rings:
         One of the same name may be another's: of a namespace that was deleted, and made anew for somebody
         else.
         """
-        self._disowned |= {point.id for point in self.points.of(recording) if point.recorded or point.live}
+        self._disowned |= {point.id for point in self._points.of(recording) if point.recorded or point.live}
         self.drop_disowned()
 
     def disown_strangers(self, since_ns: Callable[[str], int | None]) -> None:
@@ -121,7 +122,7 @@ class Rings:
                 of a ring has the name of the one that the ring was written for, and is another.
         """
         rings = resting_rings(self._folder)
-        for point in self.points.all.values():
+        for point in self._points.all.values():
             if point.live or point.id not in rings:
                 continue
             made_ns = since_ns(point.recording)
@@ -132,7 +133,7 @@ class Rings:
     def drop_disowned(self) -> None:
         """Remove the disowned rings that are not written any more."""
         for point_id in sorted(self._disowned):
-            point = self.points.all.get(point_id)
+            point = self._points.all.get(point_id)
             if point is None or not point.live:
                 self._disowned.discard(point_id)
                 self._remove(budget.Removal(point_id, budget.Cause.RECORDING))
@@ -164,7 +165,7 @@ class Rings:
         """Whether a ring of the recording may hold packets of the window."""
         totals = self._recorder.totals()
         rings = resting_rings(self._folder)
-        for point in self.points.of(recording):
+        for point in self._points.of(recording):
             if pods is not None and point.pod not in pods:
                 continue
             if point.live:
@@ -181,13 +182,13 @@ class Rings:
         totals = self._recorder.totals()
         sizes = [
             totals.get(point.id, {}).get("ring_bytes") or self._ended_bytes.get(point.id, 0)
-            for point in self.points.of(recording)
+            for point in self._points.of(recording)
         ]
         return sum(sizes)
 
     def limits_of(self, recording: str) -> tuple[int, int]:
         """What the live rings of a recording may take, and what was asked for them."""
-        live = [point for point in self.points.of(recording) if point.live]
+        live = [point for point in self._points.of(recording) if point.live]
         asked = self._terms_of(recording).asked_bytes
         return sum(self._limits.get(point.id, asked) for point in live), asked * len(live)
 
@@ -200,7 +201,7 @@ class Rings:
     # --- the plan ---
 
     def _carry_out(self, new: list[LiveRing]) -> Plan:
-        live = [self._live_ring(point) for point in self.points.all.values() if point.live]
+        live = [self._live_ring(point) for point in self._points.all.values() if point.live]
         ended = list(self._ended_rings())
         self._ended_bytes = {ring.point: ring.bytes for ring in ended}
         self.clips_bytes = _bytes_of(self._folder.clips)
@@ -229,11 +230,11 @@ class Rings:
 
     def _forget_lost(self, ended: set[str]) -> None:
         """Points that ended before a packet came, or whose rings somebody else removed: nothing is kept."""
-        for point in list(self.points.all.values()):
+        for point in list(self._points.all.values()):
             if point.state is PointState.ENDED and not point.live and point.id not in ended:
                 self._remove_folder(point.id)
-                self.points.removed(point.id)
-        concerned = {point.recording for point in self.points.all.values()}
+                self._points.lose_ring(point.id)
+        concerned = self._points.recordings
         self._known_terms = {
             recording: terms for recording, terms in self._known_terms.items() if recording in concerned
         }
@@ -258,7 +259,7 @@ class Rings:
         known, self._ended = self._ended, {}
         now_ns, now = self._clock.now_ns(), self._clock.monotonic()
         for point_id, ring in resting_rings(self._folder).items():
-            point = self.points.all.get(point_id)
+            point = self._points.all.get(point_id)
             if point is not None and point.live:
                 continue
             ended = known.get(point_id)
@@ -293,7 +294,7 @@ class Rings:
             return
         self._log.info("removed the ring of an ended point", point=removal.point, why=removal.cause.value)
         self._removed(removal.point, removal.cause)
-        self.points.removed(removal.point)
+        self._points.lose_ring(removal.point)
 
     def _remove_folder(self, point_id: str) -> bool:
         try:

@@ -15,7 +15,6 @@ class Runtimes:
         writes: the thread that talks to the API server.
         call: runs a function in the agent's thread.
         log: for what cannot be asked.
-        known: is told that another handler is known.
     """
 
     def __init__(
@@ -23,12 +22,10 @@ class Runtimes:
         writes: Outbox,
         call: Callable[[Callable[[], None]], None],
         log: Log,
-        known: Callable[[], None],
     ) -> None:
         self._writes = writes
         self._call = call
         self._log = log
-        self._known = known
         self._handlers: dict[str, str] = {}
         self._asked: set[str] = set()
 
@@ -37,8 +34,8 @@ class Runtimes:
         """By the names of classes. One that could not be asked for is not there: its name has to do."""
         return self._handlers
 
-    def look_up(self, runtime_class: str) -> None:
-        """Find out about a class, if nobody has asked yet."""
+    def look_up(self, runtime_class: str, known: Callable[[], None]) -> None:
+        """Find out about a class, if nobody has asked yet; `known` is called once its handler is known."""
         if runtime_class in self._asked:
             return
         self._asked.add(runtime_class)
@@ -57,10 +54,10 @@ class Runtimes:
                 return
             handler = body.get("handler")
             if isinstance(handler, str) and handler:
-                self._call(lambda: self._heard(runtime_class, handler))
+                self._call(lambda: self._heard(runtime_class, handler, known))
 
         self._writes.put(f"runtimeclasses/{runtime_class}", send)
 
-    def _heard(self, runtime_class: str, handler: str) -> None:
+    def _heard(self, runtime_class: str, handler: str, known: Callable[[], None]) -> None:
         self._handlers[runtime_class] = handler
-        self._known()
+        known()

@@ -77,7 +77,7 @@ class Statuses:
         self,
         aspect: Aspect,
         node: str,
-        objects: Callable[[], Collection[Any]],
+        objects: Collection[Any],
         writes: Outbox,
         later: Callable[[float, Callable[[], None]], Timer],
         clock: Clock,
@@ -90,9 +90,10 @@ class Statuses:
         self._clock = clock
         self._kept: dict[str, _Kept] = {}
         self._dirty: set[str] = set()
+        objects.subscribe(changed=lambda key, _object: self.changed(key), removed=self.gone)
 
     def changed(self, key: str) -> None:
-        """Something about this object is, or may be, another than before."""
+        """Something that its status tells is, or may be, another than before."""
         if not self._dirty:
             self._later(_GATHER_SECONDS, self.flush)
         self._dirty.add(key)
@@ -113,14 +114,13 @@ class Statuses:
             self._look(key)
 
     def _look(self, key: str) -> None:
-        objects = self._objects()
-        if objects.get(key) is None or not objects.complete:
+        if self._objects.get(key) is None or not self._objects.complete:
             return
         kept = self._kept.setdefault(key, _Kept(Turn(self._node)))
         if kept.timer is not None:
             kept.timer.cancel()
             kept.timer = None
-        status = objects.status(key)
+        status = self._objects.status(key)
         entries = status.get(self._aspect.field) or {}
         pauses = [self._say(key, kept, entries.get(self._node)), *self._merge(key, kept, status, entries)]
         waits = [pause for pause in pauses if pause is not None]

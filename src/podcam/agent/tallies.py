@@ -36,16 +36,31 @@ class RecordingTally:
 
 
 class Tallies:
-    """All recordings of this node."""
+    """All recordings of this node; tells of which one people should hear soon."""
 
     def __init__(self, now_ns: Callable[[], int]) -> None:
         self.totals = RunningTotals()
         self._now_ns = now_ns
         self._recordings: dict[str, RecordingTally] = {}
+        self._changed: list[Callable[[str], None]] = []
+
+    def subscribe(self, changed: Callable[[str], None]) -> None:
+        """Have `changed` told of each recording that has a warning or a clip more."""
+        self._changed.append(changed)
 
     def of(self, recording: str) -> RecordingTally:
         """What was counted of a recording."""
         return self._recordings.setdefault(recording, RecordingTally())
+
+    def warn(self, recording: str, text: str) -> None:
+        """Something about a recording is not as it should be."""
+        self.of(recording).warn(self._now_ns(), text)
+        self._tell(recording)
+
+    def count_clip(self, recording: str, origin: str) -> None:
+        """A part of a clip is kept."""
+        self.of(recording).clips[origin] += 1
+        self._tell(recording)
 
     def take(self, point_id: str, event: Event) -> None:
         """Hear an event of a point: `status` or `stopped`, which carry its counts."""
@@ -66,3 +81,7 @@ class Tallies:
     def counts(self, recording: str) -> Mapping[str, int]:
         """The sums of packets, bytes, drops and connections."""
         return self.totals.of(recording)
+
+    def _tell(self, recording: str) -> None:
+        for changed in self._changed:
+            changed(recording)

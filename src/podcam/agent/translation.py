@@ -1,7 +1,5 @@
 """From what stands in a `Recording` to what the recorder is told. Pure."""
 
-from collections.abc import Iterable
-
 from podcam.capture import DEFAULT_SNAPLEN
 from podcam.kube import NamespaceLimits, Recording
 from podcam.recorder import RecordingSettings, RingSettings, Scope, TrafficSettings, TriggerSettings
@@ -37,19 +35,6 @@ def limit_notes(recording: Recording, limits: NamespaceLimits) -> tuple[str, ...
         kept = "no payload is kept" if allowed == 0 else f"{allowed:,} bytes of payload per packet are kept"
         notes.append(f"{kept}, as namespace {limits.name} allows no more")
     return tuple(notes)
-
-
-def search_domains(namespace: str, own_search: Iterable[str], own_namespace: str) -> tuple[str, ...]:
-    """The DNS search domains of a namespace's pods, told from the agent's own (resolv.conf(5)).
-
-    The kubelet makes them of the pod's namespace, the cluster's domain and what the node has
-    (https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/): only the first differs.
-    """
-    own = f"{own_namespace}.svc."
-    return tuple(
-        f"{namespace}.svc.{domain.removeprefix(own)}" if domain.startswith(own) else domain
-        for domain in own_search
-    )
 
 
 def _traffic(recording: Recording, limits: NamespaceLimits) -> TrafficSettings:

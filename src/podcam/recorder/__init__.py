@@ -21,6 +21,7 @@ from podcam.recorder.events import Event
 from podcam.recorder.folder import RecorderFolder
 from podcam.recorder.foreground import Foreground
 from podcam.recorder.loop import HasFileno, Loop, Timer
+from podcam.recorder.resolver import ResolverConfig
 from podcam.recorder.resting import clip_at_rest
 from podcam.recorder.rings import Owner, RestingRing, resting_ring, resting_rings
 from podcam.recorder.settings import (
@@ -48,6 +49,7 @@ __all__ = [
     "RecorderFolder",
     "RecorderSettings",
     "RecordingSettings",
+    "ResolverConfig",
     "RestingRing",
     "RingSettings",
     "Scope",

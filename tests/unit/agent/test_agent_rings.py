@@ -10,6 +10,7 @@ from agents import NOON, SECOND, PaperClock, PaperFinder, PaperRecorder, paper_l
 from podcam.agent.budget import Cause
 from podcam.agent.matching import Refusal, Wanted
 from podcam.agent.points import Points
+from podcam.agent.reconciler import Reconciler
 from podcam.agent.rings import Rings, RingTerms
 from podcam.agent.settings import AgentSettings, Share
 from podcam.model.point import Window
@@ -38,28 +39,28 @@ class Node:
             disk_budget=Share(bytes=budget_bytes),
             free_floor=Share(bytes=0),
         )
+        self.points = Points(self.clock.now_ns)
         self.rings = Rings(
             settings,
             self.folder,
             self.recorder,
+            self.points,
             terms=self.terms.get,
             log=paper_log()[0],
             clock=self.clock,
             removed=lambda point, cause: self.went.append((point, cause)),
         )
         self.wanted: dict[str, Wanted] = {}
-        finder = PaperFinder(path)
-        self.finder = finder
-        self.points = self.rings.points = Points(
+        self.finder = PaperFinder(path)
+        self.reconciler = Reconciler(
             self.recorder,
-            finder,
+            self.finder,
+            self.points,
             node="node-1",
             later=self.clock.later,
             clock=self.clock,
-            wanted=lambda: self.wanted,
             admit=self.rings.admit,
             search=lambda _namespace: (),
-            changed=lambda _recording: None,
             refused=lambda _point: None,
             log=paper_log()[0],
         )
@@ -80,8 +81,8 @@ class Node:
         point_id = f"shop/checkout/{name}"
         self.finder.appears(found.uid)
         self.wanted[point_id] = Wanted("shop/checkout", found)
-        self.points.reconcile()
-        self.points.started(point_id)
+        self.reconciler.reconcile(self.wanted)
+        self.reconciler.started(point_id)
         return point_id
 
 
@@ -128,10 +129,10 @@ def test_a_pod_that_ends_before_a_packet_came_leaves_nothing(node: Node) -> None
     point_id = node.records("web-1")
     write_owner(node.folder.ring(point_id), Owner(point_id, "shop/web-1", "shop/checkout", "node-1"))
     node.wanted.clear()
-    node.points.reconcile()
+    node.reconciler.reconcile(node.wanted)
     node.rings.keep_within()
     assert point_id in node.points.all  # the recorder has not said that it stopped
-    node.points.stopped(point_id, "the pod has ended")
+    node.reconciler.stopped(point_id, "the pod has ended")
     node.rings.keep_within()
     assert node.points.all == {}
     assert node.folder.rings() == []
@@ -148,13 +149,13 @@ def test_a_pod_that_waits_when_its_ring_goes_and_then_ends_is_forgotten(node: No
     point_id = node.records("web-1")
     node.holds("web-1", MB)
     node.finder.goes("uid-web-1")
-    node.points.namespaces_changed()
-    node.points.stopped(point_id, "the pod's network is gone")
+    node.reconciler.namespaces_changed()
+    node.reconciler.stopped(point_id, "the pod's network is gone")
     node.clock.passes(3700)
     node.rings.keep_within()
     assert node.went == [(point_id, Cause.RETENTION)]
     node.wanted.clear()
-    node.points.reconcile()
+    node.reconciler.reconcile(node.wanted)
     assert node.points.all == {}
 
 
@@ -183,13 +184,13 @@ def test_rings_go_with_their_recording(node: Node) -> None:
 def test_a_ring_that_is_written_goes_once_it_is_not(node: Node) -> None:
     point = node.records("web-1")
     node.holds("web-1", MB)
-    node.points.interrupt("shop/checkout")
+    node.reconciler.interrupt("shop/checkout")
     node.rings.disown("shop/checkout")
     assert node.recorder.asked[-1] == ("end", point)
     assert node.went == []
     node.wanted.clear()
-    node.points.reconcile()
-    node.points.stopped(point, "it was told to")
+    node.reconciler.reconcile(node.wanted)
+    node.reconciler.stopped(point, "it was told to")
     node.rings.drop_disowned()
     assert node.went == [(point, Cause.RECORDING)]
     assert node.points.all == {}
@@ -198,13 +199,13 @@ def test_a_ring_that_is_written_goes_once_it_is_not(node: Node) -> None:
 def test_a_recording_that_is_made_anew_begins_with_an_empty_ring(node: Node) -> None:
     point = node.records("web-1")
     ring = node.holds("web-1", MB)
-    node.points.interrupt("shop/checkout")
+    node.reconciler.interrupt("shop/checkout")
     node.rings.disown("shop/checkout")
-    node.points.reconcile()  # there is one of that name again
-    node.points.stopped(point, "it was told to")
+    node.reconciler.reconcile(node.wanted)  # there is one of that name again
+    node.reconciler.stopped(point, "it was told to")
     assert not ring.exists()
     assert node.recorder.asked[-2:] == [("end", point), ("add", point)]
-    node.points.started(point)
+    node.reconciler.started(point)
     node.holds("web-1", MB)
     node.rings.keep_within()
     assert ring.exists()

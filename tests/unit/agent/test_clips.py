@@ -11,6 +11,7 @@ from agents import NOON, SECOND, PaperApi, PaperRecorder, PaperWrites, paper_log
 from podcam.agent.clip_status import PartState
 from podcam.agent.clips import Clips
 from podcam.agent.collection import Collection
+from podcam.agent.guard import Guard
 from podcam.agent.marks import Marks
 from podcam.agent.naming import Name
 from podcam.agent.parts import NodePart
@@ -38,13 +39,9 @@ PATH = "/apis/podcam.dev/v1alpha1/namespaces/shop/clips"
 
 class PaperRings:
     reaches = True
-    nodes: tuple[str, ...] = ("node-1", "node-2")
 
     def reach(self, recording: str, pods: tuple[str, ...] | None, window: Window) -> bool:
         return self.reaches
-
-    def expected(self, recording: str) -> tuple[str, ...]:
-        return self.nodes
 
 
 class PaperPeers:
@@ -65,6 +62,7 @@ class Node:
         self.folder = folder
         self.api = PaperApi()
         self.rings = PaperRings()
+        self.nodes: tuple[str, ...] = ("node-1", "node-2")
         self.restart()
 
     def restart(self) -> None:
@@ -73,18 +71,14 @@ class Node:
         self.reported: dict[str, NodePart] = {}
         self.refused: list[tuple[str, str]] = []
         self.store = ClipStore(self.folder / "clips")
-        self.objects = Collection(
-            ClipObject.parse,
-            changed=self._changed,
-            removed=self._gone,
-            listed=self._listed,
-        )
+        self.objects = Collection(ClipObject.parse, Guard(paper_log()[0]))
         self.clips = Clips(
             node="node-1",
             store=self.store,
             marks=Marks(self.folder),
             recorder=self.recorder,
             rings=self.rings,
+            expected=lambda _recording: self.nodes,
             peers=PaperPeers(),
             writes=self.writes,
             call=lambda function: function(),
@@ -93,16 +87,8 @@ class Node:
             refused=lambda recording, text: self.refused.append((recording, text)),
             log=paper_log()[0],
         )
+        self.objects.subscribe(changed=self.clips.changed, removed=self.clips.gone, listed=self.clips.listed)
         self.clips.restore()
-
-    def _changed(self, key: str, clip: ClipObject) -> None:
-        self.clips.changed(key, clip)
-
-    def _gone(self, key: str, clip: ClipObject) -> None:
-        self.clips.gone(key, clip)
-
-    def _listed(self) -> None:
-        self.clips.listed()
 
     @property
     def part(self) -> NodePart | None:

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from agents import NOON
+from agents import NOON, paper_log
 from podcam.agent.collection import Collection
+from podcam.agent.guard import Guard
 from podcam.agent.memory import Memory, essence
 from podcam.errors import PodcamError
 from podcam.kube import NAMESPACES, PODS, RECORDINGS, Listed, NamespaceLimits, Pod, Recording, format_time
@@ -84,10 +85,10 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
 
 def test_a_list_comes_after_what_was_recalled_and_tells_everything_anew() -> None:
     told: list[str] = []
-    pods = Collection(
-        Pod.parse,
+    pods = Collection(Pod.parse, Guard(paper_log()[0]))
+    pods.subscribe(
         changed=lambda key, _pod: told.append(f"+{key}"),
-        removed=lambda key, _pod: told.append(f"-{key}"),
+        removed=lambda key: told.append(f"-{key}"),
     )
     other = {**POD, "metadata": {**POD["metadata"], "name": "web-2"}}
     pods.recall([POD, other])

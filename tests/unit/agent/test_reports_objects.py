@@ -8,6 +8,7 @@ from agents import NOON, SECOND, PaperApi, PaperWrites, paper_log, pod
 from podcam.agent.announcements import Announcements, Subject
 from podcam.agent.collection import Collection
 from podcam.agent.grants import Grants
+from podcam.agent.guard import Guard
 from podcam.agent.peers import Peers
 from podcam.errors import ForbiddenError, KubernetesError
 from podcam.kube import RECORDINGS, Changed, Deleted, Grant, Listed, Lost, Pod, format_time
@@ -18,10 +19,10 @@ class Heard:
 
     def __init__(self) -> None:
         self.told: list[str] = []
-        self.pods = Collection(
-            Pod.parse,
+        self.pods = Collection(Pod.parse, Guard(paper_log()[0]))
+        self.pods.subscribe(
             changed=lambda key, value: self.told.append(f"+{key} {value.uid}"),
-            removed=lambda key, value: self.told.append(f"-{key} {value.uid}"),
+            removed=lambda key: self.told.append(f"-{key}"),
             listed=lambda: self.told.append("listed"),
             unreadable=lambda key, _why: self.told.append(f"?{key}"),
         )
@@ -43,7 +44,7 @@ def test_what_a_list_lacks_is_gone() -> None:
     heard = Heard()
     heard.pods.take(Listed((_pod("a"), _pod("b"))))
     heard.pods.take(Listed((_pod("b"),)))
-    assert heard.told == ["+shop/a 1", "+shop/b 1", "listed", "-shop/a 1", "listed"]
+    assert heard.told == ["+shop/a 1", "+shop/b 1", "listed", "-shop/a", "listed"]
     assert heard.pods.complete
 
 
@@ -51,7 +52,7 @@ def test_an_object_made_anew_between_two_lists_is_told_as_both() -> None:
     heard = Heard()
     heard.pods.take(Listed((_pod("a", "1"),)))
     heard.pods.take(Listed((_pod("a", "2"),)))
-    assert heard.told[2:] == ["-shop/a 1", "+shop/a 2", "listed"]
+    assert heard.told[2:] == ["-shop/a", "+shop/a 2", "listed"]
 
 
 def test_a_watch_that_is_lost_changes_nothing() -> None:
@@ -68,7 +69,7 @@ def test_what_says_nothing_new_is_not_told() -> None:
     heard.pods.take(Changed({**_pod("a"), "status": {"conditions": [{"type": "Ready"}]}}))
     heard.pods.take(Deleted(_pod("a")))
     heard.pods.take(Deleted(_pod("a")))
-    assert heard.told == ["+shop/a 1", "-shop/a 1"]
+    assert heard.told == ["+shop/a 1", "-shop/a"]
 
 
 def test_of_an_object_that_cannot_be_read_any_more_holds_what_was_read_last() -> None:
@@ -79,7 +80,7 @@ def test_of_an_object_that_cannot_be_read_any_more_holds_what_was_read_last() ->
     assert heard.pods["shop/a"].node == "node-1"
     assert heard.pods.unread == {"shop/a"}
     heard.pods.take(Listed(()))
-    assert heard.told[3:] == ["-shop/a 1", "listed"]
+    assert heard.told[3:] == ["-shop/a", "listed"]
     assert not heard.pods.unread
 
 
@@ -87,8 +88,22 @@ def test_one_of_its_name_that_cannot_be_read_is_another_object() -> None:
     heard = Heard()
     heard.pods.take(Changed(_pod("a", "1")))
     heard.pods.take(Changed({**_pod("a", "2"), "spec": "nonsense"}))
-    assert heard.told == ["+shop/a 1", "-shop/a 1", "?shop/a"]
+    assert heard.told == ["+shop/a 1", "-shop/a", "?shop/a"]
     assert heard.pods.unread == {"shop/a"}
+
+
+def test_who_fails_keeps_nobody_else_from_being_told() -> None:
+    log, lines = paper_log()
+    pods, told = Collection(Pod.parse, Guard(log)), list[str]()
+
+    def fail(key: str, _pod: Pod) -> None:
+        raise ValueError(key)
+
+    pods.subscribe(changed=fail)
+    pods.subscribe(changed=lambda key, _pod: told.append(key))
+    pods.take(Listed((_pod("a"), _pod("b"))))
+    assert told == ["shop/a", "shop/b"]
+    assert lines.getvalue().count("a defect") == 2
 
 
 @pytest.fixture
@@ -200,8 +215,8 @@ def test_an_address_of_the_node_is_nobodys(writes: PaperWrites) -> None:
 
 def test_the_nodes_own_pods_need_no_request(writes: PaperWrites) -> None:
     named = Named(writes)
-    named.peers.seen(pod("web-1", ips=("10.244.0.7", "fd00::7")))
-    named.peers.seen(pod("hostly", host_network=True, ips=("10.250.0.11",)))
+    named.peers.seen("shop/web-1", pod("web-1", ips=("10.244.0.7", "fd00::7")))
+    named.peers.seen("shop/hostly", pod("hostly", host_network=True, ips=("10.250.0.11",)))
     assert named.look_up("10.244.0.7") == {"10.244.0.7": "pod shop/web-1"}
     assert named.look_up(pods=("shop/web-1",)) == {
         "10.244.0.7": "pod shop/web-1",
@@ -234,7 +249,7 @@ def test_a_grant_is_found_until_it_is_gone(writes: PaperWrites) -> None:
     grants.changed("shop/g", _grant())
     assert grants.find("shop", "g", 0.0) == _grant()
     assert grants.find("other", "g", 0.0) is None
-    grants.gone("shop/g", _grant())
+    grants.gone("shop/g")
     assert grants.find("shop", "g", 0.0) is None
 
 

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from agents import NOON, PaperApi, PaperClock, PaperWrites
+from agents import NOON, PaperApi, PaperClock, PaperWrites, paper_log
 from podcam.agent.aspects import ClipAspect, RecordingAspect
 from podcam.agent.clip_status import PartState
 from podcam.agent.collection import Collection
+from podcam.agent.guard import Guard
 from podcam.agent.parts import NodePart
 from podcam.agent.points import NodePoint
 from podcam.agent.recording_status import PointState
@@ -32,22 +33,15 @@ class Cluster:
         self.notes: tuple[str, ...] = ()
         self.ring_bytes = 0
         self.tallies = Tallies(self.clock.now_ns)
-        self.recordings = Collection(
-            Recording.parse,
-            changed=lambda key, _value: self.statuses.changed(key),
-            removed=lambda key, _value: self.statuses.gone(key),
-            with_status=True,
-        )
+        self.recordings = Collection(Recording.parse, Guard(paper_log()[0]), with_status=True)
         aspect = RecordingAspect(
-            lambda: self.recordings,
+            self.recordings,
             lambda _key: self.points,
             lambda _key: self.ring_bytes,
             lambda _key: self.notes,
             self.tallies,
         )
-        self.statuses = Statuses(
-            aspect, "node-1", lambda: self.recordings, self.writes, self.clock.later, self.clock
-        )
+        self.statuses = Statuses(aspect, "node-1", self.recordings, self.writes, self.clock.later, self.clock)
         self.status: dict[str, Any] = {}
         self.recordings.take(Listed((_recording(self.status),)))
 
@@ -181,8 +175,8 @@ def test_of_a_recording_that_is_gone_nothing_is_said(cluster: Cluster) -> None:
 def test_warnings_and_notes_stand_in_the_status(cluster: Cluster) -> None:
     cluster.points = [_point()]
     cluster.notes = ("rings hold 50 % of what was asked for",)
-    cluster.tallies.of(KEY).warn(NOON, "the writer ended")
-    cluster.tallies.of(KEY).warn(NOON, "the writer ended")
+    cluster.tallies.warn(KEY, "the writer ended")
+    cluster.tallies.warn(KEY, "the writer ended")
     cluster.statuses.changed(KEY)
     cluster.passes(3)
     assert cluster.status["nodes"]["node-1"]["warnings"] == [
@@ -197,9 +191,7 @@ def test_warnings_and_notes_stand_in_the_status(cluster: Cluster) -> None:
 
 
 def test_a_part_is_told_with_how_to_get_it(cluster: Cluster) -> None:
-    clips: Collection[ClipObject] = Collection(
-        ClipObject.parse, changed=lambda *_: None, removed=lambda *_: None, with_status=True
-    )
+    clips = Collection(ClipObject.parse, Guard(paper_log()[0]), with_status=True)
     window = Window(NOON - 60 * SECOND, NOON)
     clips.take(
         Listed(
@@ -216,7 +208,7 @@ def test_a_part_is_told_with_how_to_get_it(cluster: Cluster) -> None:
             )
         )
     )
-    aspect = ClipAspect(lambda: clips, lambda: cluster.recordings, ("agent-x", 9472, "a key"))
+    aspect = ClipAspect(clips, cluster.recordings, ("agent-x", 9472, "a key"))
     assert aspect.entry("shop/kept", NOON) is None
     assert aspect.entry_due(None, {"state": "Complete"}, NOON) is None
     aspect.parts["shop/kept"] = NodePart(PartState.NOTHING, window, "nothing")

@@ -17,7 +17,10 @@ class Asking:
         self.writes = PaperWrites(self.api)
         self.known = 0
         self.log, self.lines = paper_log()
-        self.runtimes = Runtimes(self.writes, lambda function: function(), self.log, self._known)
+        self.runtimes = Runtimes(self.writes, lambda function: function(), self.log)
+
+    def look_up(self) -> None:
+        self.runtimes.look_up("strict", self._known)
 
     def _known(self) -> None:
         self.known += 1
@@ -27,7 +30,7 @@ def test_a_class_is_asked_for_once() -> None:
     asking = Asking()
     asking.api.objects[PATH] = {"handler": "kata-qemu"}
     for _ in range(3):
-        asking.runtimes.look_up("strict")
+        asking.look_up()
         asking.writes.send()
     assert asking.runtimes.handlers == {"strict": "kata-qemu"}
     assert [(verb, path) for verb, path, _ in asking.api.requests] == [("get", PATH)]
@@ -38,7 +41,7 @@ def test_a_class_is_asked_for_once() -> None:
 def test_one_that_cannot_be_read_is_judged_by_its_name(error: KubernetesError) -> None:
     asking = Asking()
     asking.api.fails = error
-    asking.runtimes.look_up("strict")
+    asking.look_up()
     asking.writes.send()
     assert not asking.writes.waiting
     assert asking.runtimes.handlers == {}
@@ -48,7 +51,7 @@ def test_one_that_cannot_be_read_is_judged_by_its_name(error: KubernetesError) -
 def test_while_the_api_server_is_away_the_question_waits() -> None:
     asking = Asking()
     asking.api.fails = UnreachableError("away")
-    asking.runtimes.look_up("strict")
+    asking.look_up()
     asking.writes.send()
     assert asking.runtimes.handlers == {}
     asking.api.fails = None

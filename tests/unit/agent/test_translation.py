@@ -5,7 +5,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from podcam.agent.translation import limit_notes, recording_settings, search_domains
+from podcam.agent.translation import limit_notes, recording_settings
 from podcam.kube import LabelSelector, NamespaceLimits, Recording
 from podcam.model.verdict import FailureClass
 from podcam.recorder import RecordingSettings, RingSettings, Scope, TrafficSettings, TriggerSettings
@@ -114,13 +114,3 @@ def test_what_a_namespace_takes_away_is_said() -> None:
     )
     assert limit_notes(replace(BARE, payload_bytes=1000), NamespaceLimits("shop", 1000)) == ()
     assert limit_notes(BARE, FREE) == ()
-
-
-def test_the_search_domains_of_a_pod_are_the_agents_with_the_pods_namespace() -> None:
-    own = ("podcam-system.svc.cluster.local", "svc.cluster.local", "cluster.local", "corp.example")
-    assert search_domains("shop", own, "podcam-system") == (
-        "shop.svc.cluster.local",
-        "svc.cluster.local",
-        "cluster.local",
-        "corp.example",
-    )
