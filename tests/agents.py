@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from podcam.agent.guard import Guard
 from podcam.agent.log import Log
+from podcam.agent.node import Node
+from podcam.agent.settings import AgentSettings, Share
 from podcam.errors import PodcamError
-from podcam.kube import Pod
-from podcam.recorder import KeepRequest, PointSettings, RecordingSettings, Timer
+from podcam.kube import CLIPS, GRANTS, NAMESPACES, PODS, RECORDINGS, Listed, Pod
+from podcam.recorder import KeepRequest, PointSettings, RecorderFolder, RecordingSettings, Timer
 
 SECOND = 1_000_000_000
 NOON = 1_795_000_000 * SECOND
@@ -194,6 +197,46 @@ class PaperWrites:
             except PodcamError:
                 self.waiting[key] = send
                 return
+
+
+class PaperNode:
+    """A node with everything around it made of paper: one namespace, and nothing in it so far."""
+
+    def __init__(self, path: Path) -> None:
+        self.clock = PaperClock()
+        self.recorder = PaperRecorder()
+        self.api = PaperApi()
+        self.writes = PaperWrites(self.api)
+        self.finder = PaperFinder(path)
+        self.folder = RecorderFolder(path / "podcam")
+        self.folder.create()
+        log, self.lines = paper_log()
+        settings = AgentSettings(
+            node="node-1",
+            folder=self.folder.path,
+            pod="agent-x",
+            namespace="podcam-system",
+            disk_budget=Share(bytes=1 << 40),
+            free_floor=Share(bytes=0),
+        )
+        self.node = Node(
+            settings,
+            "key",
+            recorder=self.recorder,
+            folder=self.folder,
+            finder=self.finder,
+            search=lambda _namespace: (),
+            writes=self.writes,
+            call=lambda function: function(),
+            later=self.clock.later,
+            guard=Guard(log),
+            clock=self.clock,
+            log=log,
+        )
+        self.take = {kind: objects.take for kind, objects in self.node.objects.by_kind.items()}
+        for kind in (RECORDINGS, PODS, CLIPS, GRANTS):
+            self.take[kind](Listed(()))
+        self.take[NAMESPACES](Listed(({"metadata": {"name": "shop", "uid": "n"}},)))
 
 
 def paper_log() -> tuple[Log, io.StringIO]:

@@ -10,17 +10,13 @@ from typing import Any
 
 import pytest
 
-from agents import PaperApi, PaperClock, PaperFinder, PaperRecorder, PaperWrites, paper_log
-from podcam.agent.guard import Guard
+from agents import PaperNode
 from podcam.agent.naming import Name, clip_folder
-from podcam.agent.node import Node
-from podcam.agent.settings import AgentSettings, Share
 from podcam.clip import COMPLETE, ClipPart, Manifest, write_manifest
-from podcam.kube import CLIPS, NAMESPACES, PODS, RECORDINGS, Changed, Deleted, Listed, format_time
+from podcam.kube import CLIPS, PODS, RECORDINGS, Changed, Deleted, format_time
 from podcam.model.failure import Failure
 from podcam.model.point import Endpoint, Point, Window
 from podcam.model.verdict import FailureClass
-from podcam.recorder import RecorderFolder
 from podcam.ring import Totals
 
 SECOND = 1_000_000_000
@@ -32,44 +28,8 @@ GENERATIONS = 500
 Object = dict[str, Any]
 
 
-class Life:
-    """A node with everything around it made of paper."""
-
-    def __init__(self, path: Path) -> None:
-        self.clock = PaperClock()
-        self.recorder = PaperRecorder()
-        self.api = PaperApi()
-        self.writes = PaperWrites(self.api)
-        self.finder = PaperFinder(path)
-        self.folder = RecorderFolder(path / "podcam")
-        self.folder.create()
-        log, self.lines = paper_log()
-        settings = AgentSettings(
-            node="node-1",
-            folder=self.folder.path,
-            pod="agent-x",
-            namespace="podcam-system",
-            disk_budget=Share(bytes=1 << 40),
-            free_floor=Share(bytes=0),
-        )
-        self.node = Node(
-            settings,
-            "key",
-            recorder=self.recorder,
-            folder=self.folder,
-            finder=self.finder,
-            search=lambda _namespace: (),
-            writes=self.writes,
-            call=lambda function: function(),
-            later=self.clock.later,
-            guard=Guard(log),
-            clock=self.clock,
-            log=log,
-        )
-        self.take = {kind: objects.take for kind, objects in self.node.objects.by_kind.items()}
-        for kind in (RECORDINGS, PODS, CLIPS):
-            self.take[kind](Listed(()))
-        self.take[NAMESPACES](Listed(({"metadata": {"name": "shop", "uid": "n"}},)))
+class Life(PaperNode):
+    """What happens on a node in so long a time."""
 
     def generation(self, number: int, *, clips: int) -> None:
         """A recording comes, with pods and clips, and all of it goes."""
