@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 
 from podcam.agent.http import GRANT_LIFE_NS
+from podcam.agent.naming import Name
 from podcam.agent.writes import Outbox
 from podcam.kube import GRANTS, Api, Grant, path_of
 
@@ -14,7 +15,7 @@ class Grants:
 
     Args:
         writes: the requests to the API server.
-        serves: whether this node has a part of a clip, by `NAMESPACE/CLIP`.
+        serves: whether this node has a part of a clip.
         stands: whether there is such a clip.
         turn: from 0 to 1, which agent of all is to delete what none can serve any more.
         now_ns: the wall clock.
@@ -23,8 +24,8 @@ class Grants:
     def __init__(
         self,
         writes: Outbox,
-        serves: Callable[[str], bool],
-        stands: Callable[[str], bool],
+        serves: Callable[[Name], bool],
+        stands: Callable[[Name], bool],
         turn: float,
         now_ns: Callable[[], int],
     ) -> None:
@@ -69,7 +70,7 @@ class Grants:
         with self._news:
             old = [(key, grant) for key, grant in self._known.items() if grant.created_ns < before_ns]
         for key, grant in old:
-            clip = f"{grant.namespace}/{grant.clip}"
+            clip = Name(grant.namespace, grant.clip)
             orphan = grant.created_ns < before_ns - self._stranger_ns and not self._stands(clip)
             if orphan or self._serves(clip):
                 self._delete(key, grant)

@@ -146,8 +146,8 @@ class NodeClips:
             self._tallies.of(f"{clip.namespace}/{clip.recording}").clips_failed += 1
         self._reports.part_lost(clip, part)
 
-    def _serves(self, clip: str) -> bool:
-        return self.kept.path_of(Name.parse(clip)) is not None
+    def _serves(self, clip: Name) -> bool:
+        return self.kept.path_of(clip) is not None
 
-    def _stands(self, clip: str) -> bool:
-        return not self._objects.clips.complete or self._objects.clips.get(clip) is not None
+    def _stands(self, clip: Name) -> bool:
+        return not self._objects.clips.complete or self._objects.clips.get(str(clip)) is not None

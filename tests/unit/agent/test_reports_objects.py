@@ -9,6 +9,7 @@ from podcam.agent.announcements import Announcements, Subject
 from podcam.agent.collection import Collection
 from podcam.agent.grants import Grants
 from podcam.agent.guard import Guard
+from podcam.agent.naming import Name
 from podcam.agent.peers import Peers
 from podcam.errors import ForbiddenError, KubernetesError
 from podcam.kube import RECORDINGS, Changed, Deleted, Grant, Listed, Lost, Pod, format_time
@@ -255,14 +256,14 @@ def test_a_grant_is_found_until_it_is_gone(writes: PaperWrites) -> None:
 
 def test_old_grants_are_deleted_by_who_could_have_served_them(writes: PaperWrites) -> None:
     wall = Wall()
-    serves = {"shop/kept": False}
+    serves = {Name("shop", "kept"): False}
     grants = Grants(writes, lambda clip: serves[clip], lambda _clip: True, 0.5, wall)
     grants.changed("shop/g", _grant())
     grants.changed("shop/young", _grant(NOON + 3600 * SECOND, "young"))
     wall.now_ns += 3601 * SECOND
     grants.expire()
     assert writes.waiting == {}
-    serves["shop/kept"] = True
+    serves[Name("shop", "kept")] = True
     grants.expire()
     writes.send()
     ((verb, path, options),) = writes.api.requests

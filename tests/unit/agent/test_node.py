@@ -1,0 +1,68 @@
+"""A node as a whole: what the API server says, and what is made of it."""
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agents import NOON, PaperNode
+from podcam.kube import CLIPS, GRANTS, PODS, RECORDINGS, Changed, format_time
+
+
+@pytest.fixture
+def paper(tmp_path: Path) -> PaperNode:
+    return PaperNode(tmp_path)
+
+
+def _object(name: str, **spec: Any) -> dict[str, Any]:
+    metadata = {
+        "namespace": "shop",
+        "name": name,
+        "uid": f"uid-{name}",
+        "creationTimestamp": format_time(NOON),
+    }
+    return {"metadata": metadata, "spec": spec}
+
+
+def _grant(name: str, clip: str) -> dict[str, Any]:
+    return _object(name, clip=clip, publicKey=base64.b64encode(bytes(32)).decode())
+
+
+def test_a_pod_and_a_recording_of_it_make_a_point(paper: PaperNode) -> None:
+    paper.finder.appears("uid-web-1")
+    paper.take[PODS](Changed(_object("web-1", nodeName="node-1")))
+    paper.clock.passes(1)
+    assert paper.recorder.added == {}
+    paper.take[RECORDINGS](Changed(_object("checkout", pods=["web-1"])))
+    paper.clock.passes(1)
+    assert list(paper.recorder.added) == ["shop/checkout/web-1"]
+    assert list(paper.recorder.defined) == ["shop/checkout"]
+
+
+def _keep(paper: PaperNode) -> None:
+    """The node has a part of the clip `kept`."""
+    paper.finder.appears("uid-web-1")
+    paper.take[PODS](Changed(_object("web-1", nodeName="node-1")))
+    paper.take[RECORDINGS](Changed(_object("checkout", pods=["web-1"])))
+    paper.clock.passes(1)
+    paper.node.hearing.hear([{"event": "started", "id": "shop/checkout/web-1"}])
+    paper.take[CLIPS](Changed(_object("kept", recording="checkout", last="60s")))
+
+
+def test_the_object_of_a_clip_makes_a_part_where_a_ring_reaches_into_it(paper: PaperNode) -> None:
+    _keep(paper)
+    assert [request.clip for request in paper.recorder.kept] == ["shop_kept"]
+
+
+def test_a_grant_for_what_can_be_no_clip_keeps_no_other_from_being_deleted(paper: PaperNode) -> None:
+    _keep(paper)
+    paper.take[GRANTS](Changed(_grant("odd", "a/b")))
+    paper.take[GRANTS](Changed(_grant("old", "kept")))
+    paper.clock.passes(3601)
+    paper.node.clips.grants.expire()
+    assert "grant/shop/old/delete" in paper.writes.waiting
+    assert "grant/shop/odd/delete" not in paper.writes.waiting
+    paper.clock.passes(3601)
+    paper.node.clips.grants.expire()
+    assert "grant/shop/odd/delete" in paper.writes.waiting
