@@ -17,7 +17,7 @@ from podcam.agent.collection import Collection
 from podcam.agent.log import Log
 from podcam.agent.marks import Mark, Marks
 from podcam.agent.naming import Name, PointId, clip_folder, clip_of_folder
-from podcam.agent.parts import NodePart, part_of
+from podcam.agent.parts import NodePart, addresses_of, part_of
 from podcam.agent.writes import Outbox
 from podcam.clip import ClipStore, Manifest, read_manifest, write_manifest
 from podcam.errors import (
@@ -192,7 +192,7 @@ class Clips:
             return
         manifest = read_manifest(Path(event["path"]))
         pods = [part.point.name for part in manifest.parts]
-        self._peers.look_up(str(local.name), _addresses(manifest), pods, partial(self._named, clip_id))
+        self._peers.look_up(str(local.name), addresses_of(manifest), pods, partial(self._named, clip_id))
 
     def removed(self, event: Event) -> None:
         """The recorder has removed a clip for want of room."""
@@ -392,10 +392,3 @@ class Clips:
             self._log.info("removed a clip whose object is gone", clip=str(local.name))
         except PodcamError as error:
             self._log.error("a clip whose object is gone cannot be removed", clip=str(local.name), why=error)
-
-
-def _addresses(manifest: Manifest) -> list[str]:
-    """Those that a clip speaks of, the ends of what failed first."""
-    ends = [end for trigger in manifest.triggers for end in (trigger.client, trigger.server)]
-    servers = [counts.server for part in manifest.parts for counts in part.servers]
-    return list(dict.fromkeys(end.ip for end in (*ends, *servers)))

@@ -27,6 +27,13 @@ def part_of(manifest: Manifest) -> NodePart:
     return NodePart(PartState.NOTHING, manifest.window, "no ring of this node has packets of the window")
 
 
+def addresses_of(manifest: Manifest) -> list[str]:
+    """Those that a clip speaks of, the ends of what failed first."""
+    ends = [end for trigger in manifest.triggers for end in (trigger.client, trigger.server)]
+    servers = [counts.server for part in manifest.parts for counts in part.servers]
+    return list(dict.fromkeys(end.ip for end in (*ends, *servers)))
+
+
 def _pod(part: ClipPart) -> PodPart:
     totals = part.totals
     return PodPart(
