@@ -114,39 +114,34 @@ class Clips:
         points = frozenset((point,)) if scope is Scope.POD else None
         keeper = self._keepers.of(recording, points)
         keeper.due(now_ns)
-        grown: dict[int, GrowingClip] = {}
+        grown: dict[int, GrowingClip | None] = {}
         for failure, server in failures:
             decision = keeper.failure(failure, now_ns)
             if isinstance(decision, Counted):
                 self._suppressed[recording] += 1
                 continue
-            growing = grown.get(decision.clip) or self._of(keeper, decision.clip)
-            if growing is None:
-                clip_id = self._name(Subject(recording, point, failure, now_ns))
-                new = opened(keeper, decision.clip)
-                made = self._make(recording, points, new, clip_id, failure.sentence(), now_ns)
-                if made is not None:
-                    growing = GrowingClip(made, recording, point, points, Origin.WIRE, keeper, new)
-                    self._growing[growing.id] = growing
+            if decision.clip not in grown:
+                subject = Subject(recording, point, failure, now_ns)
+                grown[decision.clip] = self._of(keeper, decision.clip) or self._begin(
+                    subject, points, keeper, decision.clip, failure.sentence()
+                )
+            growing = grown[decision.clip]
             if growing is not None:
-                grown[decision.clip] = growing
                 growing.compare(point, server)
-        for growing in grown.values():
+        for growing in filter(None, grown.values()):
             growing.changed = True
             self._request(growing)
 
     def asked(self, recording: str, window: Window, reason: str, now_ns: int, answer: Answer) -> None:
         """A person asks for a clip; `answer` is called with its path once it is complete."""
         keeper = self._keepers.of(recording, None)
-        new = opened(keeper, keeper.asked(window, now_ns).clip)
-        clip_id = self._name(Subject(recording, None, None, now_ns))
-        clip = self._make(recording, None, new, clip_id, reason, now_ns)
-        if clip is None:
+        number = keeper.asked(window, now_ns).clip
+        subject = Subject(recording, None, None, now_ns)
+        growing = self._begin(subject, None, keeper, number, reason)
+        if growing is None:
             answer({"error": "the clip could not be made: the recorder's output says why"})
             return
-        point = next(iter(self._rings.live(recording)), None)
-        growing = GrowingClip(clip, recording, point, None, Origin.ASKED, keeper, new, answer=answer)
-        self._growing[growing.id] = growing
+        growing.answer = answer
         self._request(growing)
 
     def keep(self, request: KeepRequest, now_ns: int) -> None:
@@ -310,22 +305,22 @@ class Clips:
         of_it = (g for g in self._growing.values() if g.keeper is keeper and g.opened.number == number)
         return next(of_it, None)
 
-    def _make(
-        self,
-        recording: str,
-        points: frozenset[str] | None,
-        opened: OpenClip,
-        clip_id: str,
-        reason: str,
-        now_ns: int,
-    ) -> Clip | None:
-        label = opened.triggers[0].failure_class if opened.triggers else "asked"
-        manifest = _manifest(clip_id, recording, points, opened, reason, now_ns)
+    def _begin(
+        self, subject: Subject, points: frozenset[str] | None, keeper: Keeper, number: int, reason: str
+    ) -> GrowingClip | None:
+        """Make a clip of what the keeper opened; None when it cannot be made, which is told."""
+        new, failure = opened(keeper, number), subject.failure
+        manifest = _manifest(self._name(subject), subject.recording, points, new, reason, subject.created_ns)
         try:
-            return self._store.create(manifest, label)
+            clip = self._store.create(manifest, "asked" if failure is None else failure.failure_class)
         except ClipError as error:
             self._tell("warning", None, text=str(error))
             return None
+        origin = Origin.ASKED if failure is None else Origin.WIRE
+        point = subject.point or next(iter(self._rings.live(subject.recording)), None)
+        growing = GrowingClip(clip, subject.recording, point, points, origin, keeper, new)
+        self._growing[growing.id] = growing
+        return growing
 
     def _ids(self, recording: str) -> dict[str, str]:
         """The ids of a recording's points, live and ended, by the folders of their rings."""

@@ -219,6 +219,19 @@ def test_a_clip_that_cannot_be_made_is_told_and_answered(paper: Paper, tmp_path:
     assert paper.requests == []
 
 
+def test_a_storm_of_failures_that_gets_no_clip_is_told_once_for_all_that_came_together(
+    paper: Paper, tmp_path: Path
+) -> None:
+    """The disk is full: each try costs time, and the next failures try again."""
+    paper.store.folder = tmp_path / "file" / "clips"
+    (tmp_path / "file").touch()
+    paper.fail(NOON, *(failure(NOON + number) for number in range(500)))
+    assert paper.events() == ["warning"]
+    paper.store.folder = tmp_path / "clips"
+    paper.fail(NOON + SECOND, failure(NOON + SECOND))
+    assert len(paper.manifest().triggers) == 100
+
+
 def test_requests_are_plain_json(paper: Paper) -> None:
     paper.fail(NOON, failure(NOON))
     assert json.loads(json.dumps(paper.requests[0]))["do"] == "freeze"
