@@ -275,7 +275,10 @@ def test_sixty_points_at_once(tmp_path: Path) -> None:
             recorded(own, f"web/{number}", b"%d" % number)
         points = own.recorder._points
         own.until(
-            lambda: points.relief() is None and not any(p.watched.resizing for p in points.by_id.values())
+            lambda: (
+                own.recorder._ring_sizes.relief() is None
+                and not any(p.watched.resizing for p in points.by_id.values())
+            )
         )
         assert points.kernel_bytes <= 128 << 20
         for number in range(0, 60, 2):
@@ -699,7 +702,7 @@ def test_the_writer_is_killed_while_a_ring_is_replaced(own: OwnRecorder, pods: l
     os.kill(writer, signal.SIGSTOP)
     send(pods[0], b"in the old ring")
     watched = own.recorder._points.by_id[point].watched
-    own.recorder._replace_ring(watched, geometry(watched.shape.ring_bytes // 4))
+    own.recorder._ring_sizes.replace(watched, geometry(watched.shape.ring_bytes // 4))
     send(pods[0], b"in the new ring")
     os.kill(writer, signal.SIGKILL)
     own.until(lambda: own.recorder.restarts["writer"] == 1 and not watched.resizing)

@@ -116,7 +116,7 @@ class WatchedPoint:
         self.name = settings.name
         self.recording = settings.recording
         self.shape = shape
-        self.recording_limit_bytes = recording.ring.limit_bytes
+        self._recording_limit_bytes = recording.ring.limit_bytes
         self.limit_bytes = recording.ring.limit_bytes if limit_bytes is None else limit_bytes
         self.segment_bytes = recording.ring.segment_bytes
         self.detecting = bool(control_frames)
@@ -155,6 +155,12 @@ class WatchedPoint:
     def kernel_bytes(self) -> int:
         """What its rings take in the kernel: while one is replaced, both."""
         return self.shape.ring_bytes + (self.resizing[1].ring_bytes if self.resizing else 0)
+
+    def own_limit_bytes(self, recording_limit_bytes: int) -> int | None:
+        """A limit that was set for its ring alone, as it holds on when its recording gets another one."""
+        if self.limit_bytes == self._recording_limit_bytes:
+            return None
+        return min(self.limit_bytes, recording_limit_bytes)
 
     def filter(self) -> Mapping[str, Any]:
         """What the filter lets pass, for events, segments and clips."""

@@ -6,7 +6,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from podcam.capture import Geometry
 from podcam.errors import PodcamError, SegmentError
 from podcam.model.point import Gap
 from podcam.recorder.channel import Message
@@ -75,8 +74,8 @@ class RecordedPoints:
         """Those that are recorded."""
         self.leaving: list[RecordedPoint] = []
         """Those that have ended, and whose last blocks the writer has not yet written."""
-        self.memory = memory
         self._folder = folder
+        self._memory = memory
         self._resting: dict[str, _Rest] = {}
 
     # --- for clips ---
@@ -148,11 +147,11 @@ class RecordedPoints:
     def open(self, wanted: Sequence[Wanted]) -> list[WatchedPoint | PodcamError]:
         """Open the sockets of points beside one another; for each the point, or why it cannot be opened."""
         points, used_bytes = len(self.by_id) + len(wanted), self.kernel_bytes
-        frames = self.memory.control_frames(points)
+        frames = self._memory.control_frames(points)
         openers = []
         for each in wanted:
             settings = each.recording.settings
-            shape = self.memory.first(points, used_bytes, settings.ring.segment_bytes)
+            shape = self._memory.first(points, used_bytes, settings.ring.segment_bytes)
             used_bytes += shape.ring_bytes
             opener = partial(
                 WatchedPoint,
@@ -235,17 +234,6 @@ class RecordedPoints:
     def kernel_bytes(self) -> int:
         """What the kernel's rings take, those that are being replaced or read to their end included."""
         return sum(point.watched.kernel_bytes for point in (*self.by_id.values(), *self.leaving))
-
-    def relief(self) -> tuple[WatchedPoint, Geometry] | None:
-        """The point whose ring is to give way next, and its new shape; None where none has to."""
-        points = [point.watched for point in self.by_id.values()]
-        if any(point.resizing for point in points):
-            return None
-        found = self.memory.relief((point.shape for point in points), self.kernel_bytes)
-        if found is None:
-            return None
-        largest, shape = found
-        return next(point for point in points if point.shape == largest), shape
 
     def _first_leaving(self, point_id: str) -> RecordedPoint | None:
         return next((point for point in self.leaving if point.id == point_id), None)

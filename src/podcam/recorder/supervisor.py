@@ -12,14 +12,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from podcam.capture import Geometry, geometry
+from podcam.capture import geometry
 from podcam.clip import ClipStore
 from podcam.errors import PodcamError
 from podcam.model.failure import counts_from_json, failure_from_json
 from podcam.model.point import Window
 from podcam.recorder.channel import Message
 from podcam.recorder.clips import Clips, NameClip
-from podcam.recorder.events import Event, event, failure_fields
+from podcam.recorder.emitter import EventEmitter
+from podcam.recorder.events import Event
+from podcam.recorder.filters import Filters
 from podcam.recorder.folder import RecorderFolder
 from podcam.recorder.loop import Loop, Timer
 from podcam.recorder.memory import KernelMemory
@@ -29,12 +31,12 @@ from podcam.recorder.recorded import NOT_RECORDED, RecordedPoint, RecordedPoints
 from podcam.recorder.recordings import Recordings
 from podcam.recorder.requests import Answer, Requests
 from podcam.recorder.resting import complete_left_open
+from podcam.recorder.ring_sizes import RingSizes
 from podcam.recorder.settings import KeepRequest, PointSettings, RecorderSettings, RecordingSettings
 from podcam.recorder.write_budget import WriteBudget
 
 _STOP_SECONDS = 60.0
 _TIME_SECONDS = 1.0
-_RELIEF_SECONDS = 0.01
 _SMALLEST_BLOCK = geometry(0).block_bytes
 
 
@@ -61,28 +63,30 @@ class Recorder:
     ) -> None:
         self._settings = settings
         self._loop = loop
-        self._observe = observe
         self._folder = RecorderFolder(settings.folder)
         memory = KernelMemory(settings.kernel_memory_bytes, settings.expected_points)
         self._points = RecordedPoints(self._folder, memory)
+        self._events = EventEmitter(observe, self._points)
         self._lock: int | None = None
         self._stopping = False
         self._timer: Timer | None = None
-        self._relief: Timer | None = None
         self._requests: Requests | None = None
         self._writer = WriterProcess(loop, self._writer_says, self._writer_died)
         self._detector = DetectorProcess(loop, self._detector_says, self._detector_died)
-        self._recordings = Recordings(loop, self._detector.learn, self._warn, self._name_unknown)
-        limit = settings.write_bytes_per_second
-        self._budget = WriteBudget(limit) if limit else None
-        self._measured_seconds = time.monotonic()
+        self._recordings = Recordings(
+            loop, self._detector.learn, self._events.warn, self._events.name_unknown
+        )
+        self._ring_sizes = RingSizes(memory, self._points, loop, self._writer.replace, self._events)
+        budget_bytes = settings.write_bytes_per_second
+        budget = WriteBudget(budget_bytes) if budget_bytes else None
+        self._filters = Filters(self._points, budget, self._writer.note_source, self._events)
         self._clips = Clips(
             ClipStore(self._folder.clips),
             settings.clips_bytes,
             self._points,
             freeze=self._writer.send,
             count=self._detector.count,
-            tell=self._tell,
+            tell=self._events.tell,
             name=name_clip,
         )
 
@@ -96,7 +100,7 @@ class Recorder:
         """
         self._folder.create()
         self._lock = self._folder.lock()
-        complete_left_open(self._folder, lambda text: self._warn(None, text))
+        complete_left_open(self._folder, lambda text: self._events.warn(None, text))
         self._points.take_stock()
         self._requests = Requests(self._folder.path, self._loop, self._serve)
         self._writer.start(self._lock)
@@ -109,9 +113,9 @@ class Recorder:
     def stop(self) -> None:
         """End the helpers, which takes one block timeout, then complete what is open."""
         self._stopping = True
-        for timer in (self._timer, self._relief):
-            if timer is not None:
-                timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._ring_sizes.close()
         deadline = time.monotonic() + _STOP_SECONDS
         for helper in (self._detector, self._writer):
             helper.stop()
@@ -119,7 +123,7 @@ class Recorder:
                 self._loop.run_once(0.5)
         for point in (*self._points.by_id.values(), *self._points.leaving):
             if point.told:
-                self._tell_stopped(point, point.why or "the recorder was stopped")
+                self._stopped(point, point.why or "the recorder was stopped")
             if self._loop.listens(point.watched.links):
                 self._loop.unlisten(point.watched.links)
             point.watched.close()
@@ -166,9 +170,12 @@ class Recorder:
             self._end(point.id, "its recording was changed", "the recording was changed")
         self._recordings.define(recording, settings, addresses or {}, time.time_ns())
         self._define_for_detector(recording)
-        again = [(point.watched.settings, _limit_kept(point.watched, settings)) for point in points]
+        again = [
+            (point.watched.settings, point.watched.own_limit_bytes(settings.ring.limit_bytes))
+            for point in points
+        ]
         for point_id, error in self.add_all(again).items():
-            self._warn(point_id, f"{self._points.name_of(point_id)} is no longer recorded: {error}")
+            self._events.warn(point_id, f"{self._points.name_of(point_id)} is no longer recorded: {error}")
 
     def forget(self, recording: str) -> None:
         """End a recording and all of its points; clips that are open go on until their windows end."""
@@ -271,10 +278,10 @@ class Recorder:
 
     def _add(self, watched: WatchedPoint) -> None:
         recorded = self._points.by_id[watched.id] = RecordedPoint(watched)
-        self._loop.listen(watched.links, functools.partial(self._links_changed, watched))
+        self._loop.listen(watched.links, functools.partial(self._filters.links_changed, watched))
         if self._lock is not None:
             self._begin(recorded)
-            self._relieve_soon()
+            self._ring_sizes.relieve_soon()
         self._recordings.begin(watched.settings)
 
     def _begin(self, point: RecordedPoint) -> None:
@@ -303,8 +310,7 @@ class Recorder:
     def _heed_no_more(self, point: RecordedPoint) -> None:
         """Nothing that happens at a point is of interest any more, but for what the writer has of it."""
         self._loop.unlisten(point.watched.links)
-        if self._budget is not None:
-            self._budget.cut.discard(point.id)
+        self._filters.forget(point.id)
         self._recordings.end(point.watched.settings)
         self._detector.unwatch(point.watched)
 
@@ -314,7 +320,7 @@ class Recorder:
         if ring is not None:
             self._clips.rested(ring)
         point.watched.close()
-        self._tell_stopped(point, point.why)
+        self._stopped(point, point.why)
 
     def _refused(self, message: Message) -> None:
         """The writer cannot open the ring of a point, which is given up."""
@@ -324,7 +330,7 @@ class Recorder:
         if ring is not None:
             self._clips.rested(ring)
         point.watched.close()
-        self._tell_stopped(point, message["why"], exit_code=message["code"])
+        self._stopped(point, message["why"], exit_code=message["code"])
 
     # --- helpers that talk, and helpers that die ---
 
@@ -332,7 +338,7 @@ class Recorder:
         """The writer ended: it is started again; the sockets have kept what came meanwhile."""
         if not again:
             raise PodcamError(f"the writer ended again and again ({why}): recording cannot go on")
-        self._warn(None, f"the writer ended ({why}) and was started again")
+        self._events.warn(None, f"the writer ended ({why}) and was started again")
         if self._lock is not None:
             self._writer.start(self._lock)
         gap = {"reason": f"the writer ended: {why}"}
@@ -347,14 +353,14 @@ class Recorder:
         for point in self._points.by_id.values():
             point.tally.begin_detecting_anew()
         if again:
-            self._warn(None, f"the detector ended ({why}) and was started again")
+            self._events.warn(None, f"the detector ended ({why}) and was started again")
             for name in self._recordings:
                 self._define_for_detector(name)
             for point in self._points.by_id.values():
                 self._detector.watch(point.watched)
         else:
             text = f"the detector ended again and again ({why}): recording goes on, but failures are not seen"
-            self._warn(None, text)
+            self._events.warn(None, text)
         self._clips.all_counted()
 
     def _writer_says(self, message: Message) -> None:
@@ -369,9 +375,9 @@ class Recorder:
                 self._take_status(message["points"])
                 self._clips.kept_so_far(message["clips"], time.time_ns())
             case "filling" | "quiet" as wish:
-                self._resize(message["point"], grow=wish == "filling")
+                self._ring_sizes.resize(message["point"], grow=wish == "filling")
             case "replaced":
-                self._replaced(message["point"])
+                self._ring_sizes.replaced(message["point"])
             case "part":
                 self._clips.part(message)
             case "frozen":
@@ -379,7 +385,7 @@ class Recorder:
             case "dropped":
                 self._clips.dropped(message["clip"], time.time_ns())
             case "warning":
-                self._warn(message["point"], message["text"])
+                self._events.warn(message["point"], message["text"])
             case "failed":
                 self._writer.why_failed = message["why"]
             case unknown:
@@ -411,22 +417,9 @@ class Recorder:
         point.tally.recording = True
         if not point.told:
             point.told = True
-            self._tell("started", point_id, **self._started(point.watched))
-            self._tell("filter", point_id, **point.watched.filter())
+            self._events.tell("started", point_id, **self._started(point.watched))
+            self._events.tell("filter", point_id, **point.watched.filter())
         self._clips.begun(point.watched.recording, point_id)
-
-    # --- what is told ---
-
-    def _tell(self, kind: str, point_id: str | None, **fields: Any) -> None:
-        """Tell whoever observes: `point` is the name of a point, `id` its id."""
-        known: Event = {"id": point_id, "recording": None}
-        if point_id is not None:
-            known["recording"] = self._points.recording_of(point_id) or None
-        name = None if point_id is None else self._points.name_of(point_id)
-        self._observe([event(kind, name, known | fields)])
-
-    def _warn(self, point_id: str | None, text: str) -> None:
-        self._tell("warning", point_id, text=text)
 
     def _started(self, point: WatchedPoint) -> Event:
         recording = self._recordings.get(point.recording)
@@ -438,10 +431,6 @@ class Recorder:
             "on": sorted(recording.settings.trigger.on) if recording else [],
         }
 
-    def _tell_stopped(self, point: RecordedPoint, why: str, **fields: Any) -> None:
-        known = {"id": point.id, "recording": point.watched.recording or None, "why": why}
-        self._observe([event("stopped", point.watched.name, known | self._totals(point) | fields)])
-
     def _take_status(self, points: dict[str, list[Any]]) -> None:
         written: dict[str, int] = {}
         for point_id, values in points.items():
@@ -451,12 +440,11 @@ class Recorder:
         if self._stopping:
             return
         recorded = [point for point in self._points.by_id.values() if point.tally.recording]
-        self._observe([self._status(point) for point in recorded])
-        self._keep_write_budget({point.id: written.get(point.id, 0) for point in recorded})
+        self._events.status((point, self._totals(point)) for point in recorded)
+        self._filters.wrote({point.id: written.get(point.id, 0) for point in recorded})
 
-    def _status(self, point: RecordedPoint) -> Event:
-        known = {"id": point.id, "recording": point.watched.recording or None}
-        return event("status", point.watched.name, known | self._totals(point))
+    def _stopped(self, point: RecordedPoint, why: str, **fields: int) -> None:
+        self._events.stopped(point, self._totals(point), why, **fields)
 
     def _totals(self, point: RecordedPoint) -> dict[str, int | None]:
         detecting = point.watched.detecting
@@ -476,9 +464,7 @@ class Recorder:
         point = self._points.find(point_id)
         if point is not None:
             point.tally.failed(len(failures))
-        name = self._points.name_of(point_id)
-        known = {"id": point_id, "recording": recording or None}
-        self._observe([event("failure", name, known | failure_fields(failure)) for failure, _ in failures])
+        self._events.failures(point_id, recording, [failure for failure, _ in failures])
         self._clips.failed(recording, point_id, failures, time.time_ns())
 
     def _serve(self, request: Message, answer: Answer) -> None:
@@ -502,103 +488,13 @@ class Recorder:
         self._clips.keep_time(time.time_ns())
         self._recordings.keep_time()
 
-    def _links_changed(self, point: WatchedPoint) -> None:
-        try:
-            if not point.links.update():
-                return
-            point.refilter()
-        except PodcamError as error:
-            self._filter_stays(point, error)
-        self._note_source(point)
-
-    def _filter_stays(self, point: WatchedPoint, why: PodcamError) -> None:
-        """One point that cannot be filtered anew, or is gone, is no reason to stop recording the others."""
-        self._warn(point.id, f"{why}: the filter stays as it was")
-
-    def _note_source(self, point: WatchedPoint) -> None:
-        self._writer.note_source(point)
-        self._tell("filter", point.id, **point.filter())
-
-    def _resize(self, point_id: str, *, grow: bool) -> None:
-        recorded = self._points.by_id.get(point_id)
-        if recorded is None or recorded.watched.resizing is not None:
-            return
-        point, memory = recorded.watched, self._points.memory
-        if grow:
-            points = len(self._points.by_id)
-            shape = memory.grown(point.shape, points, self._points.kernel_bytes, point.segment_bytes)
-        else:
-            shape = memory.shrunk(point.shape, len(self._points.by_id))
-        if shape is not None:
-            self._replace_ring(point, shape)
-
-    def _relieve_soon(self) -> None:
-        """Not at once: another point may come this very moment, and turning a ring takes milliseconds."""
-        if self._relief is None:
-            self._relief = self._loop.later(_RELIEF_SECONDS, self._relieve)
-
-    def _relieve(self) -> None:
-        self._relief = None
-        found = self._points.relief()
-        if found is not None:
-            self._replace_ring(*found)
-
-    def _replace_ring(self, point: WatchedPoint, shape: Geometry) -> None:
-        try:
-            point.open_successor(shape)
-        except PodcamError as error:
-            self._warn(point.id, str(error))
-            return
-        self._writer.replace(point)
-
-    def _replaced(self, point_id: str) -> None:
-        point = self._points.meant_by_writer(point_id)
-        if point is not None:
-            point.watched.resized()
-        self._relieve_soon()
-
-    def _keep_write_budget(self, written: dict[str, int]) -> None:
-        now = time.monotonic()
-        seconds, self._measured_seconds = now - self._measured_seconds, now
-        if self._budget is None or seconds <= 0:
-            return
-        cut, restored = self._budget.measured(written, seconds, time.monotonic_ns())
-        for point_id in cut | restored:
-            if point_id not in self._points.by_id:
-                continue
-            point = self._points.by_id[point_id].watched
-            try:
-                point.cut_payload(cut=point_id in cut)
-            except PodcamError as error:
-                self._filter_stays(point, error)
-            self._note_source(point)
-        if cut:
-            names = ", ".join(sorted(map(self._points.name_of, cut)))
-            self._warn(None, f"over the write budget: only headers are kept of {names}")
-        if restored:
-            names = ", ".join(sorted(map(self._points.name_of, restored)))
-            self._warn(None, f"within the write budget again: whole packets of {names}")
-
-    # --- names ---
-
-    def _name_unknown(self, recording: str, name: str) -> None:
-        text = f"{name} has no address yet: its packets are not told from others until a DNS answer has one"
-        self._observe([event("warning", None, {"id": None, "recording": recording, "text": text})])
-
     def _names_moved(self, recording: str, names: dict[str, list[str]], learned_ns: int) -> None:
         points = self._points.of(recording)
         watched = [point.watched for point in points]
         swapped, behind = self._recordings.moved(recording, names, learned_ns, watched)
         for point in swapped:
-            self._note_source(point)
+            self._filters.swapped(point)
         before_ns = oldest_ns(points)
         if behind and before_ns is not None:
             # The detector is to drop the addresses whose packets no ring holds any more.
             self._detector.forget(recording, before_ns)
-
-
-def _limit_kept(point: WatchedPoint, settings: RecordingSettings) -> int | None:
-    """What a point's ring may take when its recording has changed: a limit that was set for it holds on."""
-    if point.limit_bytes == point.recording_limit_bytes:
-        return None
-    return min(point.limit_bytes, settings.ring.limit_bytes)
