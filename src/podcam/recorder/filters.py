@@ -1,7 +1,7 @@
 """Which packets are let into the rings, as interfaces come and go and the disks are too slow for all."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from podcam.errors import PodcamError
 from podcam.recorder.emitter import EventEmitter
@@ -58,27 +58,28 @@ class Filters:
         if self._budget is None or seconds <= 0:
             return
         cut, restored = self._budget.measured(written, seconds, time.monotonic_ns())
-        for point_id in cut | restored:
-            point = self._points.by_id[point_id].watched
-            try:
-                point.cut_payload(cut=point_id in cut)
-            except PodcamError as error:
-                self._stays(point, error)
-            self.swapped(point)
-        if cut:
-            self._events.warn(None, f"over the write budget: only headers are kept of {self._names(cut)}")
-        if restored:
-            self._events.warn(
-                None, f"within the write budget again: whole packets of {self._names(restored)}"
-            )
+        if cut_names := self._cut(cut, cut=True):
+            self._events.warn(None, f"over the write budget: only headers are kept of {cut_names}")
+        if whole_names := self._cut(restored, cut=False):
+            self._events.warn(None, f"within the write budget again: whole packets of {whole_names}")
 
     def forget(self, point_id: str) -> None:
         """A point is recorded no longer."""
         if self._budget is not None:
             self._budget.cut.discard(point_id)
 
+    def _cut(self, point_ids: Iterable[str], *, cut: bool) -> str:
+        """Keep headers only of these points, or whole packets again; the names of those where it is so."""
+        names = []
+        for point_id in point_ids:
+            point = self._points.by_id[point_id].watched
+            try:
+                point.cut_payload(cut=cut)
+                names.append(point.name)
+            except PodcamError as error:
+                self._stays(point, error)
+            self.swapped(point)
+        return ", ".join(sorted(names))
+
     def _stays(self, point: WatchedPoint, why: PodcamError) -> None:
         self._events.warn(point.id, f"{why}: the filter stays as it was")
-
-    def _names(self, point_ids: set[str]) -> str:
-        return ", ".join(sorted(map(self._points.name_of, point_ids)))
