@@ -226,7 +226,7 @@ class Clips:
         if sum(growing.bytes for growing in self._growing.values()) <= self._budget_bytes:
             return
         for growing in self._growing.values():
-            if growing.opened.window.end_ns > now_ns:
+            if growing.goes_on and growing.opened.window.end_ns > now_ns:
                 growing.keeper.cut_short(growing.opened.number, now_ns)
                 text = f"the clip reached the budget of {self._budget_bytes:,} bytes: its window ends early"
                 growing.warnings.append(text)

@@ -76,7 +76,8 @@ class Freezing:
             for point_id in message["points"]
             if point_id in self._points
         }
-        clip.ends = now + max(0, window.end_ns - now_ns) / SECOND_NS + wait
+        left_ns = max(0, window.end_ns - now_ns) if message["goes_on"] else 0
+        clip.ends = now + left_ns / SECOND_NS + wait
         clip.request = message["request"]
         if clip.begun:
             clip.due = clip.ends

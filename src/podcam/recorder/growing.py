@@ -71,6 +71,11 @@ class GrowingClip:
         """The name of its folder."""
         return self.clip.manifest.id
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether its window is open still; one that a clock set back has ended is not, wherever it ends."""
+        return any(clip is self.opened for clip in self.keeper.open)
+
     def holds(self, point_id: str) -> bool:
         """Whether packets of this point belong to it, if the point is one of its recording."""
         return self.points is None or point_id in self.points
@@ -132,6 +137,7 @@ class GrowingClip:
             "request": self.requests,
             "folder": str(self.clip.path),
             "window": (window.start_ns, window.end_ns),
+            "goes_on": self.goes_on,
             "points": list(points),
             "comparisons": comparisons,
         }

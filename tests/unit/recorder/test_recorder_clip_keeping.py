@@ -176,6 +176,19 @@ def test_a_clock_set_back_ends_the_window_and_the_next_failure_gets_a_clip_of_it
     assert window == Window(NOON - 60 * SECOND, NOON + 10 * SECOND)  # its packets have these times
 
 
+def test_a_window_that_a_clock_set_back_ended_is_not_kept_open_by_what_comes_then(paper: Paper) -> None:
+    """The writer is asked again, by another point or as a new process: it must not wait until noon."""
+    paper.fail(NOON, failure(NOON))
+    assert paper.requests[-1]["goes_on"]
+    earlier = NOON - 3600 * SECOND
+    paper.clips.keep_time(earlier)
+    paper.clips.begun("", "other")
+    assert not paper.requests[-1]["goes_on"]
+    paper.clips.kept_so_far({paper.requests[-1]["clip"]: 1_000_001}, earlier + SECOND)
+    assert len(paper.requests) == 2
+    assert paper.events() == []
+
+
 def test_a_clock_set_forward_ends_the_window_where_it_was_to_end(paper: Paper) -> None:
     paper.detector_answers = False
     paper.fail(NOON, failure(NOON))

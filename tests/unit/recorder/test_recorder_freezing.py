@@ -72,7 +72,7 @@ class Desk:
         point.ring.close(time.time_ns())
         del self.points[point_id]
 
-    def keep(self, seconds: float, *point_ids: str) -> None:
+    def keep(self, seconds: float, *point_ids: str, goes_on: bool = True) -> None:
         """Ask for a clip from a minute ago to so many seconds from now, as far as it can be had now."""
         now_ns = time.time_ns()
         self._requests += 1
@@ -84,6 +84,7 @@ class Desk:
                 "request": self._requests,
                 "folder": str(self.folder / "clip"),
                 "window": astuple(window),
+                "goes_on": goes_on,
                 "points": list(point_ids),
                 "comparisons": {},
             }
@@ -129,6 +130,14 @@ def test_what_came_after_the_first_freeze_is_kept_when_the_window_ends(desk: Des
     cast("Any", point)._kernel.blocks.append(block([Sent(time.time_ns())]))
     desk.freezing.finish()
     assert desk.heard("part")[-1]["totals"]["packets"] == 2
+
+
+def test_a_window_that_has_ended_ends_the_clip_wherever_the_clock_is(desk: Desk) -> None:
+    """It was set back: the end of the window is an hour away."""
+    desk.packet(desk.add("a"))
+    desk.keep(3600, "a")
+    desk.keep(3600, "a", goes_on=False)
+    assert desk.heard("frozen")[-1] == {"is": "frozen", "clip": "clip", "request": 2, "ended": True}
 
 
 def test_of_a_point_that_leaves_the_last_is_kept(desk: Desk) -> None:
