@@ -26,8 +26,8 @@ _EVERY = 20
 _INTERVAL_S = 0.05
 _TLS_NAME = "db.demo.internal"
 
-_TIMEOUT_S = 1.0
-_AFTER = "3s"
+_TIMEOUT_S = 2.0
+_AFTER = "6s"
 """Longer than the app needs from one failure to the next, so that all failures are in one clip."""
 _CLIP_COMPLETE_WITHIN_S = 30.0
 _RECORDING_WITHIN_S = 15.0

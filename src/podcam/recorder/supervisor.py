@@ -419,7 +419,8 @@ class Recorder:
             point.told = True
             self._events.tell("started", point_id, **self._started(point.watched))
             self._events.tell("filter", point_id, **point.watched.filter())
-        self._clips.begun(point.watched.recording, point_id)
+        if not self._stopping:  # a writer that is ending hears of no request any more
+            self._clips.begun(point.watched.recording, point_id)
 
     def _started(self, point: WatchedPoint) -> Event:
         recording = self._recordings.get(point.recording)
