@@ -53,7 +53,7 @@ class KubeServer:
         self._run(self._stop())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
-        self._loop.run_until_complete(self._loop.shutdown_asyncgens())  # connections that are about to close do
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())  # what is closing closes
         self._loop.close()
 
     def answers(self, *payloads: Any) -> None:
