@@ -6,7 +6,6 @@ Nothing of the recorder is imported to declare them: an app that `podcam wrap` s
 import argparse
 import ipaddress
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from podcam.cli import arguments
@@ -87,7 +86,7 @@ def add_how_much(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--dir",
-        type=Path,
+        type=arguments.folder,
         default=arguments.default_folder(),
         metavar="DIR",
         help="where rings and clips lie (default: %(default)s)",

@@ -102,7 +102,7 @@ class RecorderFolder:
         Forked processes inherit it, so that the folder stays locked until the last of them has ended.
 
         Raises:
-            PodcamError: another one records here.
+            PodcamError: another one records here, or the disk is full.
             RightsError: somebody else recorded here before, or nothing can be written here.
         """
         path = self.path / "lock"
@@ -128,8 +128,14 @@ class RecorderFolder:
                 time.sleep(0.02)
         status = os.fstat(descriptor)
         self.last_alive_ns = status.st_mtime_ns if status.st_size else None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            os.close(descriptor)
+            raise PodcamError(
+                f"cannot write {path}: {error.strerror}: make room there, or choose another folder with --dir"
+            ) from None
         return descriptor
 
     @staticmethod

@@ -125,11 +125,14 @@ def make_bundle(folder: Path) -> Bundle:
     """Copy this interpreter and Podcam into `folder`, which may exist; with NET_RAW where that may be given.
 
     Raises:
-        UsageError: this interpreter cannot be copied: it is not of glibc, or not linked as most are.
+        UsageError: this interpreter cannot be copied: it is not of glibc, or not linked as most are; or the
+            folder has another Python.
         RightsError: the folder cannot be written.
     """
-    found = _imported()
     folder = folder.absolute()
+    if os.path.lexists(folder / "bin/python3") and not os.path.lexists(folder / "lib/ld.so"):
+        raise UsageError(f"{folder} has a Python of its own: choose an empty folder, or that of a bundle")
+    found = _imported()
     try:
         _copy_all(found, folder)
         capable = _set_capability(folder / "bin/python3")

@@ -57,7 +57,7 @@ def test_clips_with_gaps_say_so_and_exports_where(clip: Path, capsys: pytest.Cap
     assert "\x1b" not in told
 
 
-@pytest.mark.parametrize("verb", ["clip", "clips", "doctor"])
+@pytest.mark.parametrize("verb", ["clip", "clips", "doctor", "record"])
 def test_a_folder_without_a_name_is_not_the_one_that_the_user_is_in(
     verb: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

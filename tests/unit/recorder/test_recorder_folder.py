@@ -41,6 +41,20 @@ def test_a_lock_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
         RecorderFolder(tmp_path).lock()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make a small file system")
+def test_a_full_disk_is_told_at_the_start(tmp_path: Path) -> None:
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(tmp_path)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting is not permitted here")
+    try:
+        with pytest.raises(OSError, match="No space left"):
+            (tmp_path / "other").write_bytes(bytes(1 << 20))
+        with pytest.raises(PodcamError, match="lock: No space left on device: make room there"):
+            RecorderFolder(tmp_path).lock()
+    finally:
+        subprocess.run(["umount", "--lazy", tmp_path], check=True)
+
+
 @pytest.mark.parametrize("name", ["host", "pod/../x", "..", ".hidden", "ä b", "a%2Fb"])
 def test_a_point_stays_in_its_folder(tmp_path: Path, name: str) -> None:
     ring = RecorderFolder(tmp_path).ring(name)
