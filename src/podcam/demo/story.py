@@ -106,7 +106,7 @@ def play(script: Script, say: Callable[[str], None], *, podcam: str) -> None:
     say("")
     say("Go on with:")
     say(f"  {podcam} diagnose {clip} --annotate {folder / 'annotated.pcapng'}")
-    say(f"  wireshark {pcapng}        # tcp.flags.reset == 1")
+    say(f"  wireshark {pcapng}        # tcp.port in {{{ports}}}")
     say(f"  jq .summary {diagnosis}")
     say(f"  {podcam} record --port {POSTGRESQL_PORT}        # this machine's own connections")
 

@@ -16,7 +16,9 @@ from podcam.wire import dns
 _PORT = 53
 _PATIENCE_SECONDS = 2.0
 """Per name server; resolv.conf(5) has 5 s, twice, while here somebody waits for recording to begin."""
-_MOST_SERVERS, _MOST_DOMAINS = 3, 6
+_MOST_SERVERS = 3
+_MOST_DOMAINS = 32
+"""As many as Kubernetes lets a pod have; glibc has known no limit since 2.26."""
 
 Socket = socket.socket
 OpenInside = Callable[[Callable[[], Socket]], Socket]
