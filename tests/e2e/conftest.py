@@ -32,7 +32,7 @@ _HOW_TO_GET_ONE = (
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    # After an outage the cluster's own controllers take a minute to find back: nobody has to wait for them.
+    # The cluster's own controllers take a minute to find back from an outage: few tests wait for them.
     items.sort(key=lambda item: item.get_closest_marker("outage") is not None)
     why = _why_not(config)
     for item in items:
@@ -125,8 +125,9 @@ def make_namespace(cluster: Cluster) -> Iterator[Callable[[], str]]:
         name = f"e2e-{run}-{next(numbers)}"
         cluster.kubectl("create", "namespace", name)
         made.append(name)
-        # Pods are refused until their account is there.
-        cluster.kubectl("wait", "--for=create", "serviceaccount/default", "-n", name, "--timeout=30s")
+        # Pods are refused until their account is there, which takes a minute after an outage.
+        account = ("serviceaccount/default", "-n", name)
+        cluster.kubectl("wait", "--for=create", *account, "--timeout=150s", timeout_s=180)
         return name
 
     yield make

@@ -94,6 +94,7 @@ def _wait_until_quiet(log: Path) -> None:
         raise AssertionError(f"{error}; the last request was {last}") from None
 
 
+@pytest.mark.outage
 def test_one_watch_per_kind_and_agent_and_nothing_else_while_idle(
     scenario: Scenario, audit_log: Path
 ) -> None:

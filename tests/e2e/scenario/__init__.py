@@ -34,7 +34,7 @@ class Scenario:
         self.cluster.kubectl("scale", "deployment/app", "-n", self.namespace, f"--replicas={replicas}")
 
     def wait_until_scaled(self) -> None:
-        self.cluster.kubectl("rollout", "status", "deployment/app", "-n", self.namespace, "--timeout=60s")
+        self.cluster.kubectl("rollout", "status", "deployment/app", "-n", self.namespace, "--timeout=110s")
 
     def pods(self) -> list[Object]:
         """The app's pods that are not about to go."""
@@ -117,7 +117,7 @@ def deploy_scenario(
     cluster.apply(_programs(namespace), *others)
     deployments = [found["metadata"]["name"] for found in others if found["kind"] == "Deployment"]
     for name in deployments:
-        cluster.kubectl("rollout", "status", f"deployment/{name}", "-n", namespace, "--timeout=90s")
+        cluster.kubectl("rollout", "status", f"deployment/{name}", "-n", namespace, "--timeout=110s")
 
     pod: dict[str, Any] = app["spec"]["template"]["spec"]
     command: list[str] = pod["containers"][0]["command"]
