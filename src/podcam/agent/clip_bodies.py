@@ -5,10 +5,9 @@ from typing import Any
 
 from podcam.agent.naming import Name, PointId
 from podcam.clip import Manifest
-from podcam.kube import CLIPS, format_time
+from podcam.kube import CLIPS, RECORDING_LABEL, format_time
 from podcam.recorder import Event
 
-_RECORDING_LABEL = "podcam.dev/recording"
 _LONGEST_REASON = 1024
 
 
@@ -53,7 +52,7 @@ def clip_body(
         "metadata": {
             "namespace": name.namespace,
             "name": name.name,
-            "labels": {_RECORDING_LABEL: recording},
+            "labels": {RECORDING_LABEL: recording},
         },
         "spec": spec,
     }

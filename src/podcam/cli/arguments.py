@@ -4,6 +4,7 @@ Each raises `argparse.ArgumentTypeError`, so that argparse names the flag. A num
 where the unit could be guessed wrong.
 """
 
+import ipaddress
 import os
 import re
 from argparse import ArgumentTypeError
@@ -34,6 +35,8 @@ _LONGEST_NS = 3650 * _DURATION_UNITS_NS["d"]
 _LARGEST_PACKET_BYTES = 262_144
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT]?i?B)", re.IGNORECASE | re.ASCII)
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:us|ms|s|m|h|d))+", re.ASCII)
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?"
+_NAME = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}\.?", re.IGNORECASE | re.ASCII)
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|m|h|d)", re.ASCII)
 
 
@@ -102,6 +105,18 @@ def port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
         raise ArgumentTypeError(f"{text!r} is not a port: write a number from 1 to 65535")
     return int(text)
+
+
+def host(text: str) -> str:
+    """A name, an address or a network, as the user wrote it."""
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        if _NAME.fullmatch(text) is None or text.replace(".", "").isdigit():
+            raise ArgumentTypeError(
+                f"{text!r} is not a host: write a name, an address, or a network, as in 10.0.0.0/8"
+            ) from None
+    return text
 
 
 def count(text: str) -> int:

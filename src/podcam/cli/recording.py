@@ -30,6 +30,7 @@ def add_traffic(group: argparse._ArgumentGroup) -> None:
         "--host",
         action="append",
         default=[],
+        type=arguments.host,
         metavar="NAME|IP|CIDR",
         help="from or to this host; repeatable. A name with --port narrows what triggers a clip, not what "
         "is recorded, so that a new address of it loses nothing",
@@ -202,8 +203,6 @@ def _hosts(given: list[str]) -> tuple[tuple["Network", ...], tuple[str, ...]]:
         try:
             networks.append(ipaddress.ip_network(host, strict=False))
         except ValueError:
-            if "/" in host or not host:
-                raise UsageError(f"--host {host}: not an address, a network (10.0.0.0/8) or a name") from None
             names.append(host)
     return tuple(networks), tuple(names)
 

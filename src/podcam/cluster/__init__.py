@@ -7,7 +7,6 @@ It asks the API server, and kubectl for what kubectl does better; it prints noth
 from podcam.cluster.agents import DAEMON_SET, Agent, agents_of, agents_or_none
 from podcam.cluster.clips import (
     DONE,
-    RECORDING_LABEL,
     Part,
     choose_recording,
     create_clip,
@@ -56,7 +55,6 @@ __all__ = [
     "MANAGER",
     "OPERATOR",
     "PACKET_READER",
-    "RECORDING_LABEL",
     "VIEWER",
     "Agent",
     "Arrival",

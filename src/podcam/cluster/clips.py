@@ -7,9 +7,8 @@ from typing import Any
 
 from podcam.cluster.recordings import MANAGER, find_recording
 from podcam.errors import ConflictError, UsageError
-from podcam.kube import CLIPS, RECORDINGS, Api, format_duration, list_objects, path_of
+from podcam.kube import CLIPS, RECORDING_LABEL, RECORDINGS, Api, format_duration, list_objects, path_of
 
-RECORDING_LABEL = "podcam.dev/recording"
 _MOST_PREFIX = 40
 _MOST_TRIES = 50
 DONE = frozenset({"Complete", "Incomplete"})

@@ -38,6 +38,9 @@ SERVICES = Kind("", "v1", "services", "Service")
 EVENTS = Kind("", "v1", "events", "Event")
 RUNTIME_CLASSES = Kind("node.k8s.io", "v1", "runtimeclasses", "RuntimeClass", namespaced=False)
 
+RECORDING_LABEL = f"{GROUP}/recording"
+"""On a clip: the name of its recording."""
+
 
 def path_of(kind: Kind, namespace: str | None = None, name: str | None = None) -> str:
     """The path of an object, or of all objects of a kind (in a namespace, if given).

@@ -9,6 +9,7 @@ from podcam.cli.arguments import (
     count,
     duration,
     format_size,
+    host,
     payload,
     port,
     rate,
@@ -63,6 +64,22 @@ def test_durations(text: str, duration_ns: int) -> None:
 def test_what_is_not_a_duration(text: str) -> None:
     with pytest.raises(ArgumentTypeError, match="as in 60s"):
         duration(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["db", "db.shop.svc.cluster.local.", "_ldap.corp", "DB-1", "10.0.0.1", "10.0.0.1/8", "fe80::/10", "::1"],
+)
+def test_hosts(text: str) -> None:
+    assert host(text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "a b", "a..b", "-a", "a/b", "db:5432", "10.0.0.256", "10.0.0.0/33", "1.2.3", "fe80::g"]
+)
+def test_what_is_not_a_host(text: str) -> None:
+    with pytest.raises(ArgumentTypeError, match="as in 10"):
+        host(text)
 
 
 def test_rings() -> None:

@@ -2,12 +2,14 @@
 
 import argparse
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 
 from podcam.cli.findings import print_findings
 from podcam.cli.kubectl import flags
 from podcam.cli.kubectl.access import cluster
-from podcam.cluster import examine
+from podcam.cluster import Finding, examine
+from podcam.errors import UnauthorizedError, UnreachableError
 
 _EXAMPLES = """\
 examples:
@@ -29,8 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Look at everything and print it."""
-    with cluster(args) as at:
-        findings = list(examine(at.api, at.namespace))
+    findings = list(_findings(args))
     if args.output:
         print(
             json.dumps(
@@ -40,3 +41,11 @@ def run(args: argparse.Namespace) -> int:
     else:
         print_findings(findings)
     return int(any(each.needed and each.remedy is not None for each in findings))
+
+
+def _findings(args: argparse.Namespace) -> Iterator[Finding]:
+    try:
+        with cluster(args) as at:
+            yield from examine(at.api, at.namespace)
+    except (UnreachableError, UnauthorizedError) as error:
+        yield Finding("API server", str(error), "see that kubectl itself reaches it: all else needs it")

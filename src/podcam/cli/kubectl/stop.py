@@ -7,9 +7,9 @@ from typing import Any
 from podcam.cli.kubectl import flags
 from podcam.cli.kubectl.access import Cluster, cluster
 from podcam.cli.kubectl.output import object_name, say
-from podcam.cluster import RECORDING_LABEL, find_recording, parse_targets
+from podcam.cluster import find_recording, parse_targets
 from podcam.errors import ForbiddenError, NotFoundError, UsageError
-from podcam.kube import CLIPS, RECORDINGS, list_objects, path_of
+from podcam.kube import CLIPS, RECORDING_LABEL, RECORDINGS, list_objects, path_of
 
 _EXAMPLES = """\
 examples:

@@ -8,8 +8,7 @@ import pytest
 from fake_cluster import FakeCluster
 from podcam.cli.kubectl import clip as verb
 from podcam.cli.kubectl import main
-from podcam.cluster import RECORDING_LABEL
-from podcam.kube import CLIPS, RECORDINGS, path_of
+from podcam.kube import CLIPS, RECORDING_LABEL, RECORDINGS, path_of
 
 NAME = "web-20261123-060000"
 

@@ -8,6 +8,7 @@ import pytest
 from fake_cluster import FakeCluster
 from podcam.cli.kubectl import main
 from podcam.cluster.agents import DAEMON_SETS
+from podcam.errors import UnreachableError
 from podcam.kube import EVENTS, NAMESPACES, NODES, PODS, RUNTIME_CLASSES
 
 METRICS = """\
@@ -80,6 +81,20 @@ def found(capsys: pytest.CaptureFixture[str], code: int) -> list[tuple[str, str,
         for each in findings
         if each["remedy"]
     ]
+
+
+def test_an_api_server_that_is_away_is_a_finding(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def away(_self: object) -> object:
+        raise UnreachableError("connection refused")
+
+    monkeypatch.setattr("podcam.cli.kubectl.access.KubectlProxy.__enter__", away)
+    ((subject, text, remedy, needed),) = found(capsys, 1)
+    assert (subject, needed) == ("API server", True)
+    assert "connection refused" in text
+    assert remedy is not None
+    assert "kubectl itself" in remedy
 
 
 def test_nothing_installed(cluster: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
