@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -106,9 +106,10 @@ class ClipStore:
         return open_clip(self.folder / found[0])
 
     def remove_over(self, budget_bytes: int, spared: str = "") -> list[Clip]:
-        """Removes the oldest clips, neither pinned nor open, until all take no more than this; what went.
+        """Removes clips, neither pinned nor open, until all take no more than this; what went.
 
-        The one whose id is `spared` stays: the newest is what somebody is about to look at, however large.
+        They go one by one: each time the oldest of the owner whose clips take most. The one whose id is
+        `spared` stays: the newest is what somebody is about to look at, however large.
 
         Raises:
             ClipError: one cannot be removed.
@@ -117,8 +118,9 @@ class ClipStore:
             shutil.rmtree(half_removed, ignore_errors=True)
         clips = self.clips()
         files = {clip.path.name: _files(clip.path) for clip in clips}
+        owners = {clip.path.name: _owner(clip) for clip in clips}
         removable = [clip.path.name for clip in clips if _may_go(clip) and clip.path.name != spared]
-        going = clips_over(files, removable, budget_bytes)
+        going = clips_over(files, in_turn(removable, owners, files), budget_bytes)
         gone = [clip for clip in clips if clip.path.name in going]
         for clip in gone:
             remove(clip.path)
@@ -193,6 +195,36 @@ def clips_over(
             break
         going.add(candidate)
     return going
+
+
+def in_turn(
+    removable: Iterable[str], owners: Mapping[str, str], files: Mapping[str, Mapping[int, int]]
+) -> Iterator[str]:
+    """The order in which clips go: each time the first of the owner whose clips take most.
+
+    So nobody pushes out the clips of others by making many.
+
+    Args:
+        removable: those that may go, the oldest first.
+        owners: of every clip.
+        files: per clip, as in `clips_over`.
+    """
+    left = set(owners)
+    waiting = dict.fromkeys(removable)
+    while waiting:
+        held: dict[str, dict[int, int]] = {}
+        for clip in left:
+            held.setdefault(owners[clip], {}).update(files[clip])
+        taken = {owner: sum(inodes.values()) for owner, inodes in held.items()}
+        clip = max(waiting, key=lambda clip: taken[owners[clip]])
+        yield clip
+        left.remove(clip)
+        del waiting[clip]
+
+
+def _owner(clip: Clip) -> str:
+    """The namespace, where recordings are named NAMESPACE/NAME; "" on a machine, where all are one's."""
+    return (clip.manifest.recording or "").rpartition("/")[0]
 
 
 def _may_go(clip: Clip) -> bool:

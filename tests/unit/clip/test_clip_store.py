@@ -67,8 +67,11 @@ def store(tmp_path: Path) -> ClipStore:
     return ClipStore(tmp_path / "clips")
 
 
-def clip_of(store: ClipStore, age: int, size: int, state: str = COMPLETE) -> Clip:
-    clip = store.create(replace(MANIFEST, created_ns=NOW - age * 10**9, state=state), "reset-early")
+def clip_of(
+    store: ClipStore, age: int, size: int, state: str = COMPLETE, recording: str | None = None
+) -> Clip:
+    manifest = replace(MANIFEST, created_ns=NOW - age * 10**9, state=state, recording=recording)
+    clip = store.create(manifest, "reset-early")
     (clip.path / "data").write_bytes(bytes(size))
     return clip
 
@@ -141,6 +144,21 @@ def test_pinned_and_open_clips_stay(store: ClipStore) -> None:
     pin(oldest.path, pinned=False)
     assert [clip.path for clip in store.remove_over(0)] == [oldest.path]
     assert [clip.path for clip in store.clips()] == [middle.path]
+
+
+def test_who_takes_most_gives_first(store: ClipStore) -> None:
+    quiet = clip_of(store, 9, 10_000, recording="quiet/web")
+    loud = [clip_of(store, age, 10_000, recording=f"loud/{age}") for age in (4, 3, 2)]
+    assert [clip.path for clip in store.remove_over(25_000)] == [loud[0].path, loud[1].path]
+    assert [clip.path for clip in store.remove_over(15_000)] == [quiet.path]
+    assert [clip.path for clip in store.clips()] == [loud[2].path]
+
+
+def test_what_is_pinned_counts_for_whose_it_is(store: ClipStore) -> None:
+    pinned, own = (clip_of(store, age, 10_000, recording="a/web") for age in (5, 1))
+    pin(pinned.path)
+    clip_of(store, 9, 15_000, recording="b/web")
+    assert [clip.path for clip in store.remove_over(30_000)] == [own.path]
 
 
 def test_shared_segments_count_once(store: ClipStore) -> None:
