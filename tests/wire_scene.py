@@ -13,6 +13,7 @@ from ipaddress import ip_address
 import frames
 from podcam.model.failure import Failure
 from podcam.model.point import Endpoint
+from podcam.model.verdict import FailureClass
 from podcam.trigger import Detector, Policy
 
 FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
@@ -21,6 +22,9 @@ MODULO = 1 << 32
 
 CLIENT = "10.0.0.1"
 SERVER = "10.0.0.2"
+
+ALL = Policy(classes=frozenset(FailureClass))
+EVERY_CLOSE = Policy(classes=frozenset(FailureClass), exempt_habits=False)
 
 
 def segment(
