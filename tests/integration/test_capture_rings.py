@@ -109,12 +109,6 @@ def recording(where: Namespace, program: Program = EVERYTHING, shape: Geometry =
 
 
 @pytest.fixture
-def here() -> Iterator[Namespace]:
-    with lab.namespace() as where:
-        yield where
-
-
-@pytest.fixture
 def pair() -> Iterator[tuple[Namespace, Namespace]]:
     with lab.namespace() as left, lab.namespace() as right:
         lab.join(left, right)

@@ -1,7 +1,6 @@
 """The client of the API server: what it asks, what it makes of refusals, by whose token."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,18 +19,6 @@ from podcam.kube import CLIPS, Api, path_of
 from podcam.kube.roads import TokenFile
 
 PATH = path_of(CLIPS, "shop", "c")
-
-
-@pytest.fixture
-def server() -> Iterator[KubeServer]:
-    with KubeServer() as running:
-        yield running
-
-
-@pytest.fixture
-def api(server: KubeServer) -> Iterator[Api]:
-    with Api.at(server.url) as connected:
-        yield connected
 
 
 def test_requests_say_what_the_api_server_expects(server: KubeServer, api: Api) -> None:

@@ -2,7 +2,7 @@
 
 import socket
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -10,18 +10,6 @@ from kube_server import KubeServer, refused
 from podcam.errors import KubernetesError, UnreachableError
 from podcam.kube import PODS, Api, path_of
 from scripted_server import Script, request_on
-
-
-@pytest.fixture
-def server() -> Iterator[KubeServer]:
-    with KubeServer() as running:
-        yield running
-
-
-@pytest.fixture
-def api(server: KubeServer) -> Iterator[Api]:
-    with Api.at(server.url) as connected:
-        yield connected
 
 
 def test_a_part_of_a_pods_bytes_is_asked_for_by_range(server: KubeServer, api: Api) -> None:

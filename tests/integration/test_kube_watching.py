@@ -3,7 +3,7 @@
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -106,12 +106,6 @@ class Watch:
 def names(change: Change) -> list[str]:
     objects = change.objects if isinstance(change, Listed) else (change.object,)  # type: ignore[union-attr]
     return [each["metadata"]["name"] for each in objects]
-
-
-@pytest.fixture
-def server() -> Iterator[KubeServer]:
-    with KubeServer() as running:
-        yield running
 
 
 def test_what_there_is_then_what_becomes_of_it(server: KubeServer) -> None:

@@ -29,12 +29,6 @@ PACKETS_OF_AN_EXCHANGE = 8
 
 
 @pytest.fixture
-def here() -> Iterator[Namespace]:
-    with lab.namespace() as namespace:
-        yield namespace
-
-
-@pytest.fixture
 def server(here: Namespace) -> Iterator[NameServer]:
     with name_server(here) as running:
         yield running
