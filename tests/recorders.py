@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from podcam.ring import segments_in
 Event = dict[str, Any]
 
 PODCAM = (sys.executable, "-m", "podcam")
+SMALL_RING = ("--memory", "1MiB", "--ring", "4x500KB")
+"""A small kernel ring has small blocks, and a segment has to hold two."""
 _PATIENCE_S = 60
 
 
@@ -136,6 +139,20 @@ def podcam(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*PODCAM, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False
     )
+
+
+def told(recorder: RunningRecorder, kind: str, times: int, _event: Event) -> bool:
+    """Whether so many events of a kind were told; for `wait_for`."""
+    return len(recorder.of_kind(kind)) >= times
+
+
+def told_of(recorder: RunningRecorder, failures: int) -> None:
+    recorder.wait_for(partial(told, recorder, "failure", failures))
+
+
+def ring_of(folder: Path, namespace: Namespace) -> Path:
+    """Where `podcam record` keeps the packets of a namespace."""
+    return folder / "points" / namespace.name
 
 
 def at_one_moment(ring: Path) -> list[os.stat_result]:

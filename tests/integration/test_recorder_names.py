@@ -18,7 +18,7 @@ from podcam.capture import Namespace
 from podcam.clip import ClipStore
 from podcam.ring import SegmentReader, segments_in
 from podcam.ring.segment import Metadata
-from recorders import Event, RunningRecorder, podcam, recording
+from recorders import Event, RunningRecorder, podcam, recording, ring_of
 
 pytestmark = pytest.mark.skipif(lab.why_not() is not None, reason=str(lab.why_not()))
 
@@ -49,10 +49,6 @@ def address_of(number: int) -> str:
 
 def exchange(where: Namespace, address: str) -> None:
     lab.exchange(where, where, address, PORT)
-
-
-def ring_of(folder: Path, where: Namespace) -> Path:
-    return folder / "points" / str(where.name)
 
 
 def packets_by_server(ring: Path) -> dict[str, int]:
