@@ -51,6 +51,7 @@ class KubeServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._run(self._stop())
+        self._run(self._hang_up())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())  # what is closing closes
@@ -78,6 +79,15 @@ class KubeServer:
         self._end.set()
         await self._server.__aexit__(None, None, None)
         await self._handler.__aexit__(None, None, None)
+
+    async def _hang_up(self) -> None:
+        """On clients that came while the server closed, of which that knows nothing."""
+        accepting = asyncio.all_tasks() - {asyncio.current_task()}
+        if accepting:
+            await asyncio.wait(accepting, timeout=1)
+        for transport in tuple(self._loop._transports.values()):  # type: ignore[attr-defined]
+            transport.abort()
+        await asyncio.sleep(0)
 
     def _answer(self, request: kmock.Request) -> Any:
         with self._changed:
