@@ -18,8 +18,9 @@ from podcam.kube import Api
 _SHORTEST_PAUSE_SECONDS = 0.25
 _LONGEST_PAUSE_SECONDS = 30.0
 """Between two attempts while the API server is away."""
-_TRY_LATER = frozenset({429, 500, 502, 503, 504})
-"""Answers of an API server that is there, and cannot do it now."""
+_TOO_MANY_REQUESTS = 429
+_CANNOT_NOW = frozenset({500, 502, 503, 504})
+"""Answers of an API server that is there and cannot do this now: what else there is to do may still go."""
 _LONGEST_REFUSED_SECONDS = 300.0
 """Between two attempts at what it refuses: somebody may grant a right, or mend a schema."""
 
@@ -45,6 +46,10 @@ class _Waiting:
     due_seconds: float
     insist: bool
     refused: int = 0
+    failed: int = 0
+    """How often the API server could not do it."""
+    held_until: float = 0.0
+    """Not to be sent before, whatever is due; what takes its place is held as long."""
 
 
 class Writes:
@@ -71,7 +76,10 @@ class Writes:
         self._jitter = jitter
         self._news = threading.Condition()
         self._waiting: dict[str, _Waiting] = {}
-        self._sending = False
+        self._sending: str | None = None
+        """The key of the request that is under way."""
+        self._unwanted = False
+        """Whether that was dropped meanwhile: it is not tried again."""
         self._pause_seconds = 0.0
         """How long the API server was last left alone; 0 while it answers."""
         self._paused_until = 0.0
@@ -100,7 +108,9 @@ class Writes:
             due = self._now() + delay_seconds
             if before is not None and not before.refused:
                 due = min(due, before.due_seconds)
-            self._waiting[key] = _Waiting(send, due, insist)
+            self._waiting[key] = request = _Waiting(send, due, insist)
+            if before is not None:
+                request.failed, request.held_until = before.failed, before.held_until
             self._news.notify()
 
     def _make_room(self) -> None:
@@ -110,15 +120,16 @@ class Writes:
             del self._waiting[key]
 
     def drop(self, key: str) -> None:
-        """Do not send what waits under this key: its object is gone."""
+        """Do not send what waits under this key, nor send it again: its object is gone."""
         with self._news:
             self._waiting.pop(key, None)
+            self._unwanted |= key == self._sending
 
     @property
     def waiting(self) -> int:
-        """How many requests wait."""
+        """How many requests wait, or are under way."""
         with self._news:
-            return len(self._waiting)
+            return len(self._waiting) + (self._sending is not None)
 
     def finish(self, timeout_seconds: float) -> bool:
         """Send what waits, without delays, for so long at most; whether all of it went."""
@@ -131,6 +142,8 @@ class Writes:
     def _run(self) -> None:
         while (next_one := self._take()) is not None:
             self._try(*next_one)
+            with self._news:
+                self._sending, self._unwanted = None, False
 
     def _take(self) -> tuple[str, _Waiting] | None:
         """The next request that is due, once it is; None at the end."""
@@ -139,27 +152,34 @@ class Writes:
                 now = self._now()
                 if self._ending is not None and (not self._waiting or now >= self._ending):
                     return None
-                key = min(self._waiting, key=lambda key: self._waiting[key].due_seconds, default=None)
+                key = min(self._waiting, key=self._due, default=None)
                 if key is None:
                     self._news.wait()
                     continue
-                due = max(self._waiting[key].due_seconds, self._paused_until)
-                if self._ending is not None:
-                    due = self._paused_until
+                due = max(self._due(key), self._paused_until)
                 if due <= now:
+                    self._sending = key
                     return key, self._waiting.pop(key)
                 self._news.wait(due - now)
+
+    def _due(self, key: str) -> float:
+        request = self._waiting[key]
+        return (
+            request.held_until if self._ending is not None else max(request.due_seconds, request.held_until)
+        )
 
     def _try(self, key: str, request: _Waiting) -> None:
         try:
             request.send(self._api)
             self._answered()
         except KubernetesError as error:
-            if isinstance(error, UnreachableError) or error.status in _TRY_LATER:
+            if isinstance(error, UnreachableError) or error.status == _TOO_MANY_REQUESTS:
                 self._unreachable(key, request, error)
                 return
             self._answered()
-            if not isinstance(error, NotFoundError) or isinstance(error, NotInstalledError):
+            if error.status in _CANNOT_NOW:
+                self._failed(key, request, error)
+            elif not isinstance(error, NotFoundError) or isinstance(error, NotInstalledError):
                 self._refused(key, request, error)  # else the object is gone, and what there was to say of it
         except Exception as error:  # noqa: BLE001 - a defect in one request must not end all others
             self._refused(key, request, error)
@@ -176,17 +196,38 @@ class Writes:
             max(_SHORTEST_PAUSE_SECONDS, 2 * self._pause_seconds), _LONGEST_PAUSE_SECONDS
         )
         self._paused_until = self._now() + self._pause_seconds * (0.5 + 0.5 * self._jitter())
+        self._again(key, request)
+
+    def _failed(self, key: str, request: _Waiting, error: Exception) -> None:
+        """The API server could not do it: this request is held, and no other."""
+        if not request.failed:
+            self._log.warning("the API server cannot do this now: it is tried again", request=key, why=error)
+        pause = min(_SHORTEST_PAUSE_SECONDS * _doubled(request.failed), _LONGEST_PAUSE_SECONDS)
+        request.failed += 1
+        request.held_until = self._now() + pause * (0.5 + 0.5 * self._jitter())
+        self._again(key, request)
+
+    def _again(self, key: str, request: _Waiting) -> None:
+        """Send it once more, or what has come in its place."""
         with self._news:
-            self._waiting.setdefault(key, request)
+            newer = self._waiting.get(key)
+            if newer is not None:
+                newer.failed, newer.held_until = request.failed, request.held_until
+            elif not self._unwanted:
+                self._waiting[key] = request
 
     def _refused(self, key: str, request: _Waiting, error: Exception) -> None:
         request.refused += 1
-        pause = min(2.0 ** (request.refused - 1), _LONGEST_REFUSED_SECONDS)
+        pause = min(_doubled(request.refused - 1), _LONGEST_REFUSED_SECONDS)
         if request.refused <= 3 or pause == _LONGEST_REFUSED_SECONDS:
             self._log.error(
                 "the API server refused a request", request=key, why=error, error=type(error).__name__
             )
         request.due_seconds = self._now() + pause * (0.5 + 0.5 * self._jitter())
-        with self._news:
-            if request.insist and self._ending is None:
-                self._waiting.setdefault(key, request)
+        if request.insist and self._ending is None:
+            self._again(key, request)
+
+
+def _doubled(times: int) -> float:
+    """1, doubled so often; after days of attempts no more than a float holds."""
+    return 2.0 ** min(times, 32)

@@ -163,3 +163,66 @@ def test_at_the_end_nobody_insists(sender: Sender) -> None:
     sender.writes.start()
     sender.writes.finish(PATIENCE_S)
     assert sender.sent == ["a"]
+
+
+def test_what_the_api_server_cannot_do_holds_nothing_else_up(sender: Sender) -> None:
+    sender.with_real_clock()
+    sender.answers["bad"] = [KubernetesError("failed calling webhook", status=500)] * 999
+    sender.put("bad")
+    for number in range(20):
+        sender.put(f"good-{number}", delay_seconds=0.01)
+    sender.writes.start()
+    with sender.news:
+        assert sender.news.wait_for(lambda: sum("good" in name for name in sender.sent) == 20, PATIENCE_S)
+    assert sender.sent.count("bad") <= 2
+    sender.writes.drop("bad")
+
+
+def test_what_the_api_server_could_not_do_is_tried_again(sender: Sender) -> None:
+    sender.answers["a"] = [KubernetesError("etcdserver: request timed out", status=500), None]
+    sender.put("a")
+    sender.writes.start()
+    sender.wait_sent("a", "a")
+
+
+def test_what_takes_the_place_of_what_failed_is_held_as_long(sender: Sender) -> None:
+    """Else an object whose status changes all the time would be tried all the time."""
+    sender.with_real_clock()
+    sender.answers["a"] = [KubernetesError("failed calling webhook", status=500)] * 4
+    sender.put("a")
+    sender.writes.start()
+    with sender.news:
+        assert sender.news.wait_for(lambda: len(sender.sent) == 4, PATIENCE_S)
+    sender.put("a", "newer")
+    sender.put("b")
+    with sender.news:
+        assert sender.news.wait_for(lambda: "b" in sender.sent, PATIENCE_S)
+        assert "newer" not in sender.sent
+        assert sender.news.wait_for(lambda: "newer" in sender.sent, PATIENCE_S)
+
+
+def test_what_was_dropped_under_way_is_not_sent_again(sender: Sender) -> None:
+    under_way, dropped = threading.Event(), threading.Event()
+
+    def create(_api: Any) -> None:
+        under_way.set()
+        dropped.wait(PATIENCE_S)
+        raise UnreachableError("no answer in time")
+
+    sender.writes.put("create", create)
+    sender.writes.start()
+    assert under_way.wait(PATIENCE_S)
+    assert sender.writes.waiting == 1
+    sender.writes.drop("create")
+    dropped.set()
+    sender.put("next")
+    sender.wait_sent("next")
+    assert sender.writes.waiting == 0
+
+
+def test_years_of_refusals_end_nothing(sender: Sender) -> None:
+    sender.answers["a"] = [ForbiddenError("not allowed", status=403)] * 1100
+    sender.put("a")
+    sender.writes.start()
+    with sender.news:
+        assert sender.news.wait_for(lambda: len(sender.sent) == 1101, PATIENCE_S)
