@@ -91,7 +91,7 @@ class Rings:
         """When the points of ended rings ended, on the monotonic clock: setting the wall clock does not make
         them older."""
         self._disowned: set[str] = set()
-        """Points whose rings hold what was recorded for a recording that is gone."""
+        """Points whose rings hold what was recorded for a recording that is gone, until they are removed."""
 
     def restore(self) -> None:
         """Take up the rings that an earlier agent left."""
@@ -134,13 +134,19 @@ class Rings:
         """Remove the disowned rings that are not written any more."""
         for point_id in sorted(self._disowned):
             point = self._points.all.get(point_id)
-            if point is None or not point.live:
+            written = point is not None and point.live
+            if not written and self._remove(budget.Removal(point_id, budget.Cause.RECORDING)):
                 self._disowned.discard(point_id)
-                self._remove(budget.Removal(point_id, budget.Cause.RECORDING))
 
     def admit(self, point_id: str, recording: str) -> int | Refusal | None:
         """How many bytes a new point's ring may take (None: as many as asked), or why it has no room."""
         self.drop_disowned()
+        if point_id in self._disowned:
+            return Refusal(
+                "RingNotRemoved",
+                "what was recorded of this pod for a recording of the same name, which was deleted, cannot be "
+                "removed from the node, and must not be mixed with what comes: the agent's log says why",
+            )
         terms = self._terms_of(recording)
         own = _bytes_alone(self._folder.ring(point_id))
         new = LiveRing(point_id, own, terms.asked_bytes, terms.segment_bytes)
@@ -159,6 +165,7 @@ class Rings:
 
     def keep_within(self) -> None:
         """Let go what is over the budgets, and give back what there is room for."""
+        self.drop_disowned()
         self._carry_out([])
 
     def reach(self, recording: str, pods: tuple[str, ...] | None, window: Window) -> bool:
@@ -289,12 +296,13 @@ class Rings:
         except PodcamError as error:
             self._log.warning("a ring's limit cannot be set", point=point_id, why=error)
 
-    def _remove(self, removal: budget.Removal) -> None:
+    def _remove(self, removal: budget.Removal) -> bool:
         if not self._remove_folder(removal.point):
-            return
+            return False
         self._log.info("removed the ring of an ended point", point=removal.point, why=removal.cause.value)
         self._removed(removal.point, removal.cause)
         self._points.lose_ring(removal.point)
+        return True
 
     def _remove_folder(self, point_id: str) -> bool:
         try:

@@ -65,9 +65,9 @@ class RecorderFolder:
         """
         ring = self.ring(point_id)
         hidden = ring.with_name(f".{ring.name}.removed")
+        for half_removed in self.points.glob(".*.removed"):
+            shutil.rmtree(half_removed, ignore_errors=True)
         try:
-            for half_removed in self.points.glob(".*.removed"):
-                shutil.rmtree(half_removed)
             ring.rename(hidden)
             shutil.rmtree(hidden)
         except FileNotFoundError:

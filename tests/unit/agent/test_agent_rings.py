@@ -212,6 +212,37 @@ def test_a_recording_that_is_made_anew_begins_with_an_empty_ring(node: Node) -> 
     assert node.points.all[point].state == "Recording"
 
 
+def test_nobody_goes_on_in_a_ring_of_a_gone_recording_that_cannot_be_removed(node: Node) -> None:
+    point_id = "shop/checkout/web-1"
+    ring = node.holds("web-1", MB)
+    in_the_way = ring.with_name(f".{ring.name}.removed")
+    in_the_way.write_text("no folder")
+    node.rings.restore()
+    node.rings.disown("shop/checkout")
+    assert node.went == []
+    node.records("web-1")
+    point = node.points.all[point_id]
+    assert (point.state, point.reason) == ("Refused", "RingNotRemoved")
+    assert node.recorder.asked == []
+
+    in_the_way.unlink()
+    node.clock.passes(31)
+    assert node.went == [(point_id, Cause.RECORDING)]
+    assert not ring.exists()
+    assert node.recorder.asked == [("add", point_id)]
+
+
+def test_the_ring_of_a_gone_recording_that_cannot_be_removed_is_tried_again(node: Node) -> None:
+    ring = node.holds("web-1", MB)
+    in_the_way = ring.with_name(f".{ring.name}.removed")
+    in_the_way.write_text("no folder")
+    node.rings.restore()
+    node.rings.disown("shop/checkout")
+    in_the_way.unlink()
+    node.rings.keep_within()
+    assert node.went == [("shop/checkout/web-1", Cause.RECORDING)]
+
+
 @pytest.mark.parametrize(
     ("made_ns", "stays"),
     [(NOON - 60 * SECOND, True), (NOON + SECOND, False), (None, False)],

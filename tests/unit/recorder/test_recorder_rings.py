@@ -64,6 +64,15 @@ def test_a_removed_ring_is_gone_and_what_is_half_removed_with_it(tmp_path: Path)
     assert list((tmp_path / "points").iterdir()) == []
 
 
+def test_what_stays_half_removed_keeps_no_other_ring_from_going(tmp_path: Path) -> None:
+    folder = RecorderFolder(tmp_path)
+    a_ring(folder.ring("a")).close(SECOND)
+    stays = tmp_path / "points/.b.removed"
+    stays.write_text("no folder")
+    folder.remove_ring("a")
+    assert list((tmp_path / "points").iterdir()) == [stays]
+
+
 def test_long_ids_have_folders_of_their_own(tmp_path: Path) -> None:
     folder = RecorderFolder(tmp_path)
     ids = ["n" * 63 + "/" + "r" * 253 + "/" + "p" * 252 + last for last in "ab"]
