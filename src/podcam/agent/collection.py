@@ -43,6 +43,7 @@ class Collection(Generic[T]):
         self._statuses: dict[str, Mapping[str, Any]] = {}
         self._bodies: dict[str, Object] = {}
         self._changed: list[Callable[[str, T], None]] = []
+        self._redefined: list[Callable[[str, T], None]] = []
         self._removed: list[Callable[[str], None]] = []
         self._listed: list[Callable[[], None]] = []
         self._unreadable: list[Callable[[str, InvalidObjectError], None]] = []
@@ -51,6 +52,7 @@ class Collection(Generic[T]):
         self,
         *,
         changed: Callable[[str, T], None] | None = None,
+        redefined: Callable[[str, T], None] | None = None,
         removed: Callable[[str], None] | None = None,
         listed: Callable[[], None] | None = None,
         unreadable: Callable[[str, InvalidObjectError], None] | None = None,
@@ -60,6 +62,8 @@ class Collection(Generic[T]):
         Args:
             changed: takes each object that is new or has changed. One that was deleted and made anew between
                 two looks is told of as both.
+            redefined: the same, but for those of which the status alone is another, which is what agents
+                write all the time.
             removed: takes the key of each that is gone.
             listed: called when everything there is has been heard: at the start, and after the watch was
                 lost.
@@ -67,6 +71,8 @@ class Collection(Generic[T]):
         """
         if changed is not None:
             self._changed.append(changed)
+        if redefined is not None:
+            self._redefined.append(redefined)
         if removed is not None:
             self._removed.append(removed)
         if listed is not None:
@@ -83,6 +89,10 @@ class Collection(Generic[T]):
     def get(self, key: str) -> T | None:
         """The object of this name, if there is one."""
         return self._values.get(key)
+
+    def uid(self, key: str) -> str | None:
+        """The uid of the object of this name, if there is one."""
+        return self._uids.get(key)
 
     def status(self, key: str) -> Mapping[str, Any]:
         """The `status` of an object as JSON; empty where it has none."""
@@ -150,12 +160,15 @@ class Collection(Generic[T]):
             return
         if before is not None and self._uids[key] != uid:
             self._remove(key)
+            before = None
         self._values[key] = value
         if self._remembered is not None:
             self._bodies[key] = self._remembered(body)
         self._uids[key] = uid
         self._statuses[key] = status
         self._tell(key, self._changed, key, value)
+        if before != value or news:
+            self._tell(key, self._redefined, key, value)
 
     def _remove(self, key: str) -> None:
         there = self._values.pop(key, None) is not None

@@ -1,8 +1,8 @@
 """What a node does about recordings: from what the API server says of pods to points, rings and statuses.
 
-Whatever is heard of a recording, a pod or a namespace leads to the same: all of them are matched anew, once
-for all that came at a time (`agent/matching.py`), and the points are held to what comes of it
-(`agent/reconciler.py`).
+Whatever is heard of a recording, but for its status, of a pod or a namespace leads to the same: all of them
+are matched anew, once for all that came at a time (`agent/matching.py`), and the points are held to what
+comes of it (`agent/reconciler.py`).
 """
 
 from collections.abc import Callable
@@ -125,7 +125,7 @@ class NodeRecordings:
         soon = self._settle_soon
         self._objects.pods.subscribe(changed=soon, removed=soon, listed=soon)
         self._objects.namespaces.subscribe(changed=soon, removed=soon, listed=soon)
-        self._objects.recordings.subscribe(changed=soon, removed=self._gone, listed=self._listed)
+        self._objects.recordings.subscribe(redefined=soon, removed=self._gone, listed=self._listed)
 
     def recall(self) -> None:
         """The API server has not answered so far: go on recording what was recorded here last."""

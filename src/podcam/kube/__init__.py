@@ -5,8 +5,7 @@ person wants for `kubectl podcam`.
 """
 
 from podcam.kube.api import Answer, Api, Object
-from podcam.kube.clips import ClipObject, ClipTrigger, Grant, PartStatus, PodPart
-from podcam.kube.conditions import Condition
+from podcam.kube.clips import ClipObject, ClipTrigger, Grant, PartStatus
 from podcam.kube.core import ALLOW_HOST_NETWORK, CONFIG_HASH, MAX_PAYLOAD, NamespaceLimits, Pod
 from podcam.kube.forward import KubectlForward
 from podcam.kube.kinds import (
@@ -27,7 +26,7 @@ from podcam.kube.kinds import (
 )
 from podcam.kube.netns import NamespaceChanges, NamespaceFinder, NamespaceWatch, NotYet
 from podcam.kube.proxy import KubectlProxy
-from podcam.kube.recordings import NodeStatus, PointStatus, Recording
+from podcam.kube.recordings import Recording
 from podcam.kube.runtimes import sandbox_of
 from podcam.kube.selectors import LabelSelector, Operator, Requirement
 from podcam.kube.spelling import (
@@ -71,7 +70,6 @@ __all__ = [
     "Changed",
     "ClipObject",
     "ClipTrigger",
-    "Condition",
     "Deleted",
     "Grant",
     "Kind",
@@ -84,15 +82,12 @@ __all__ = [
     "NamespaceFinder",
     "NamespaceLimits",
     "NamespaceWatch",
-    "NodeStatus",
     "NotYet",
     "Object",
     "Operator",
     "Page",
     "PartStatus",
     "Pod",
-    "PodPart",
-    "PointStatus",
     "Recording",
     "Requirement",
     "WatchSettings",

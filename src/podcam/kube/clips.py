@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from podcam.kube.conditions import Condition
 from podcam.kube.fields import Fields, by_name, object_fields
-from podcam.model.point import Endpoint, Gap, Window
+from podcam.model.point import Endpoint, Window
 
 _SECOND = 1_000_000_000
 _KEY_BYTES = 32
@@ -33,33 +32,15 @@ class ClipTrigger:
 
 
 @dataclass(frozen=True, slots=True)
-class PodPart:
-    """What a part holds of one pod; None where it is not known."""
-
-    pod: str
-    packets: int | None = None
-    size_bytes: int | None = None
-    first_ns: int | None = None
-    last_ns: int | None = None
-    dropped: int | None = None
-    gaps: tuple[Gap, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class PartStatus:
-    """What one agent reports of its part of a clip."""
+    """What one agent reports of its part of a clip, as far as others act on it."""
 
     state: str
     """Freezing, Complete, Nothing, Failed, Removed."""
     message: str = ""
-    window: Window | None = None
-    packets: int | None = None
-    size_bytes: int | None = None
-    pods: tuple[PodPart, ...] = ()
     agent_pod: str = ""
     agent_port: int | None = None
     public_key: bytes | None = None
-    updated_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +67,6 @@ class ClipObject:
     parts_complete: str = ""
     """Parts that are there of those expected, `2/2`."""
     missing: tuple[str, ...] = ()
-    conditions: tuple[Condition, ...] = ()
 
     @classmethod
     def parse(cls, body: Any) -> Self:
@@ -112,7 +92,6 @@ class ClipObject:
             state=status.text("state", ""),
             parts_complete=status.text("partsComplete", ""),
             missing=status.texts("missing"),
-            conditions=tuple(map(Condition.read, status.parts("conditions"))),
         )
 
 
@@ -172,36 +151,13 @@ def _endpoint(part: Fields, name: str) -> Endpoint | None:
 
 
 def _part_status(part: Fields) -> PartStatus:
-    agent, window = part.part("agent"), part.part("window")
-    start_ns, end_ns = window.time_ns_or_none("start"), window.time_ns_or_none("end")
+    agent = part.part("agent")
     return PartStatus(
         state=part.text("state", ""),
         message=part.text("message", ""),
-        window=None if start_ns is None or end_ns is None else Window(start_ns, end_ns),
-        packets=part.number_or_none("packets"),
-        size_bytes=part.number_or_none("bytes"),
-        pods=tuple(map(_pod_part, part.parts("pods"))),
         agent_pod=agent.text("pod", ""),
         agent_port=agent.number_or_none("port"),
         public_key=_key(part),
-        updated_ns=part.time_ns_or_none("updated"),
-    )
-
-
-def _pod_part(part: Fields) -> PodPart:
-    return PodPart(
-        pod=part.text("pod", ""),
-        packets=part.number_or_none("packets"),
-        size_bytes=part.number_or_none("bytes"),
-        first_ns=part.time_ns_or_none("first"),
-        last_ns=part.time_ns_or_none("last"),
-        dropped=part.number_or_none("dropped"),
-        gaps=tuple(
-            Gap(since_ns, until_ns, gap.text("reason", ""))
-            for gap in part.parts("gaps")
-            if (since_ns := gap.time_ns_or_none("since")) is not None
-            and (until_ns := gap.time_ns_or_none("until")) is not None
-        ),
     )
 
 

@@ -124,10 +124,6 @@ class Fields:
         """A time, in nanoseconds since 1970 UTC; without a default it has to be there."""
         return self._spelled(name, parse_time, default)
 
-    def time_ns_or_none(self, name: str) -> int | None:
-        """A time, in nanoseconds since 1970 UTC, None when it is absent."""
-        return None if self._body.get(name) is None else self.time_ns(name)
-
     def duration_ns(self, name: str, default: int | None = None) -> int:
         """A duration, in nanoseconds; without a default it has to be there."""
         return self._spelled(name, parse_duration, default)

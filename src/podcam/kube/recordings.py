@@ -1,51 +1,23 @@
-"""Recordings, as people write them and as agents report of them. Pure.
+"""Recordings, as people write them. Pure.
 
 `parse` takes an object as JSON holds it and raises InvalidObjectError, with a sentence, where it cannot be
 read. Defaults are those of the schema in `deploy/crds`, which the API server fills in before anybody reads.
-A status is written by agents, of other versions too: so states that are not known are kept as they are, and
-what is missing is None or empty. Times are nanoseconds since 1970 UTC.
+The status, which is much larger than all that people write, is left as JSON for who reports in it. Times are
+nanoseconds since 1970 UTC.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, Self
 
-from podcam.kube.conditions import Condition
 from podcam.kube.core import Pod
-from podcam.kube.fields import Fields, by_name, object_fields
+from podcam.kube.fields import Fields, object_fields
 from podcam.kube.selectors import LabelSelector
 from podcam.model.verdict import FailureClass
 
 _SECOND = 1_000_000_000
 
 Network = IPv4Network | IPv6Network
-
-
-@dataclass(frozen=True, slots=True)
-class PointStatus:
-    """What one agent reports of one pod of a recording."""
-
-    pod: str
-    state: str
-    """Waiting, Recording, Ended, Refused."""
-    reason: str = ""
-    message: str = ""
-    since_ns: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class NodeStatus:
-    """What one agent reports of a recording; None where it does not know."""
-
-    points: tuple[PointStatus, ...] = ()
-    warnings: tuple[str, ...] = ()
-    ring_bytes: int | None = None
-    dropped: int | None = None
-    failures: int | None = None
-    clips: int | None = None
-    suppressed: int | None = None
-    updated_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +54,12 @@ class Recording:
     """`pod` or `recording`."""
     retention_ns: int = 3600 * _SECOND
     host_network: bool = False
-    points: str = ""
-    """Of its status: pods recorded of those concerned, `3/3`."""
-    nodes: Mapping[str, NodeStatus] = field(default_factory=dict)
-    conditions: tuple[Condition, ...] = ()
-    observed_generation: int | None = None
 
     @classmethod
     def parse(cls, body: Any) -> Self:
         """Read a Recording."""
         meta, fields = object_fields(body, "Recording")
-        spec, status = fields.part("spec"), fields.part("status")
+        spec = fields.part("spec")
         ring, triggers, target = spec.part("ring"), spec.part("triggers"), spec.part("target")
         selector, pods = _selector(spec), spec.texts("pods")
         if (selector is None) == (not pods):
@@ -127,10 +94,6 @@ class Recording:
             scope=scope,
             retention_ns=spec.duration_ns("retention", 3600 * _SECOND),
             host_network=spec.flag("hostNetwork"),
-            points=status.text("points", ""),
-            nodes={name: _node_status(part) for name, part in by_name(status.part("nodes")).items()},
-            conditions=tuple(map(Condition.read, status.parts("conditions"))),
-            observed_generation=status.number_or_none("observedGeneration"),
         )
 
     def wants(self, pod: Pod) -> bool:
@@ -170,25 +133,3 @@ def _classes(triggers: Fields) -> tuple[FailureClass, ...] | None:
         return tuple(FailureClass(name) for name in triggers.texts("classes"))
     except ValueError as error:
         triggers.fail("classes", f"is wrong: {error}")
-
-
-def _node_status(part: Fields) -> NodeStatus:
-    return NodeStatus(
-        points=tuple(
-            PointStatus(
-                pod=point.text("pod", ""),
-                state=point.text("state", ""),
-                reason=point.text("reason", ""),
-                message=point.text("message", ""),
-                since_ns=point.time_ns_or_none("since"),
-            )
-            for point in part.parts("points")
-        ),
-        warnings=part.texts("warnings"),
-        ring_bytes=part.number_or_none("ringBytes"),
-        dropped=part.number_or_none("dropped"),
-        failures=part.number_or_none("failures"),
-        clips=part.number_or_none("clips"),
-        suppressed=part.number_or_none("suppressed"),
-        updated_ns=part.time_ns_or_none("updated"),
-    )

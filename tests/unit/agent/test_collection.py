@@ -67,6 +67,24 @@ def test_what_says_nothing_new_is_not_told() -> None:
     assert heard.told == ["+shop/a 1", "-shop/a"]
 
 
+def test_who_asks_what_is_wanted_is_not_told_of_a_status() -> None:
+    pods = Collection(Pod.parse, Guard(paper_log()[0]), with_status=True)
+    changed, redefined = list[str](), list[str]()
+    pods.subscribe(
+        changed=lambda key, value: changed.append(f"{key} {value.uid}"),
+        redefined=lambda key, value: redefined.append(f"{key} {value.uid}"),
+    )
+    pods.recall([_pod("a")])
+    pods.take(Listed((_pod("a"),)))
+    for condition in ("Ready", "Ready", "Initialized"):
+        pods.take(Changed({**_pod("a"), "status": {"conditions": [{"type": condition}]}}))
+    assert (changed, redefined) == (["shop/a 1"] * 4, ["shop/a 1"] * 2)
+    assert pods.status("shop/a") == {"conditions": [{"type": "Initialized"}]}
+    pods.take(Changed(_pod("a", nodeName="node-2")))
+    pods.take(Changed(_pod("a", "2")))
+    assert changed[4:] == redefined[2:] == ["shop/a 1", "shop/a 2"]
+
+
 def test_of_an_object_that_cannot_be_read_any_more_holds_what_was_read_last() -> None:
     heard = Heard()
     heard.pods.take(Changed(_pod("a")))

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from agents import NOON, PaperNode
+from podcam.agent import node_recordings
+from podcam.agent.matching import Matching, match
 from podcam.kube import CLIPS, GRANTS, PODS, RECORDINGS, Changed, format_time
 
 
@@ -38,6 +40,27 @@ def test_a_pod_and_a_recording_of_it_make_a_point(paper: PaperNode) -> None:
     paper.clock.passes(1)
     assert list(paper.recorder.added) == ["shop/checkout/web-1"]
     assert list(paper.recorder.defined) == ["shop/checkout"]
+
+
+def test_what_other_nodes_report_matches_nothing_anew(
+    paper: PaperNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matched: list[Matching] = []
+
+    def noted(*arguments: Any, **options: Any) -> Matching:
+        matched.append(match(*arguments, **options))
+        return matched[-1]
+
+    monkeypatch.setattr(node_recordings, "match", noted)
+    recording = _object("checkout", pods=["web-1"])
+    for dropped in range(10):
+        entry = {"points": [], "dropped": dropped, "updated": format_time(NOON)}
+        paper.take[RECORDINGS](Changed({**recording, "status": {"nodes": {"node-2": entry}}}))
+        paper.clock.passes(1)
+    assert len(matched) == 1
+    paper.take[RECORDINGS](Changed(_object("checkout", pods=["web-2"])))
+    paper.clock.passes(1)
+    assert len(matched) == 2
 
 
 def _keep(paper: PaperNode) -> None:
