@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -17,7 +18,8 @@ from podcam.agent.recording_status import PointState
 from podcam.agent.settings import AgentSettings
 from podcam.errors import PodcamError
 from podcam.model.point import Window
-from podcam.recorder import RecorderFolder, resting_rings
+from podcam.recorder import RecorderFolder, resting_ring, resting_rings
+from podcam.ring import parse_segment_name, read_totals, segments_in
 
 _SECOND_NS = 1_000_000_000
 DEFAULT_RETENTION_NS = 3600 * _SECOND_NS
@@ -144,8 +146,8 @@ class Rings:
         if point_id in self._disowned:
             return Refusal(
                 "RingNotRemoved",
-                "what was recorded of this pod for a recording of the same name, which was deleted, cannot be "
-                "removed from the node, and must not be mixed with what comes: the agent's log says why",
+                "what was recorded of this pod for a recording of the same name, which was deleted, cannot "
+                "be removed from the node, and must not be mixed with what comes: the agent's log says why",
             )
         terms = self._terms_of(recording)
         own = _bytes_alone(self._folder.ring(point_id))
@@ -171,18 +173,11 @@ class Rings:
     def reach(self, recording: str, pods: tuple[str, ...] | None, window: Window) -> bool:
         """Whether a ring of the recording may hold packets of the window."""
         totals = self._recorder.totals()
-        rings = resting_rings(self._folder)
-        for point in self._points.of(recording):
-            if pods is not None and point.pod not in pods:
-                continue
-            if point.live:
-                oldest_ns = totals.get(point.id, {}).get("oldest_ns")
-                if window.end_ns >= (point.since_ns if oldest_ns is None else oldest_ns):
-                    return True
-            ring = rings.get(point.id)
-            if ring is not None and ring.last_ns >= window.start_ns:
-                return True
-        return False
+        return any(
+            self._reaches(point, totals.get(point.id, {}).get("oldest_ns"), window)
+            for point in self._points.of(recording)
+            if pods is None or point.pod in pods
+        )
 
     def bytes_of(self, recording: str) -> int:
         """What the rings of a recording take on disk."""
@@ -204,6 +199,17 @@ class Rings:
         whole = os.statvfs(self._folder.path)
         disk_bytes = self._settings.disk_budget.of(whole.f_blocks * whole.f_frsize)
         return disk_bytes // 2 if self._settings.clips_bytes is None else self._settings.clips_bytes
+
+    def _reaches(self, point: NodePoint, oldest_ns: int | None, window: Window) -> bool:
+        """Whether the window overlaps what the point's ring holds, or, as long as it is live, may come to."""
+        if not point.live:
+            ring = resting_ring(self._folder.ring(point.id))
+            return ring is not None and window.overlaps(_first_ns(ring.path), ring.last_ns)
+        if oldest_ns is None:  # the recorder has not told yet how far the ring reaches back
+            ring = resting_ring(self._folder.ring(point.id))
+            oldest_ns = point.since_ns if ring is None else _first_ns(ring.path)
+        # one that began in the future began before the clock was set back: then nobody can tell
+        return oldest_ns <= window.end_ns or oldest_ns > self._clock.now_ns()
 
     # --- the plan ---
 
@@ -311,6 +317,16 @@ class Rings:
             self._log.error("a ring cannot be removed", point=point_id, why=error)
             return False
         return True
+
+
+def _first_ns(ring: Path) -> int:
+    """When what a ring holds begins: the first segment was made then, or its first packet came before."""
+    for segment in segments_in(ring):
+        with suppress(FileNotFoundError):
+            _, made_ns = parse_segment_name(segment.name) or (0, 0)
+            first_ns = read_totals(segment).first_ns
+            return made_ns if first_ns is None else min(made_ns, first_ns)
+    return 0
 
 
 def _statuses(folder: Path) -> Iterable[os.stat_result]:

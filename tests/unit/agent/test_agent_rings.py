@@ -7,18 +7,20 @@ from typing import Any
 import pytest
 
 from agents import NOON, SECOND, PaperClock, PaperFinder, PaperRecorder, paper_log, pod
+from kernel_blocks import Sent, block
 from podcam.agent.budget import Cause
 from podcam.agent.matching import Refusal, Wanted
 from podcam.agent.points import Points
 from podcam.agent.reconciler import Reconciler
 from podcam.agent.rings import Rings, RingTerms
 from podcam.agent.settings import AgentSettings, Share
-from podcam.model.point import Window
+from podcam.model.point import Interface, Point, Window
 from podcam.recorder import Owner, RecorderFolder
 from podcam.recorder.rings import write_owner
+from podcam.ring import Ring, Source
 
 MB = 1_000_000
-SEGMENT = "00000001-1795000000000000000.seg"
+SEGMENT = f"00000001-{NOON}.seg"
 
 
 class Node:
@@ -317,13 +319,16 @@ def test_what_a_clip_holds_too_counts_as_the_clips(node: Node) -> None:
     ("window", "reaches"),
     [
         (Window(NOON - 9 * SECOND, NOON), True),
-        (Window(NOON + SECOND, NOON + 9 * SECOND), False),
+        (Window(NOON + SECOND, NOON + 2 * SECOND), True),
+        (Window(NOON + 3 * SECOND, NOON + 9 * SECOND), True),
+        (Window(NOON + 4 * SECOND, NOON + 9 * SECOND), False),
+        (Window(NOON - 9 * SECOND, NOON - SECOND), False),
     ],
 )
-def test_a_resting_ring_reaches_into_windows_before_its_end(
+def test_a_resting_ring_reaches_into_windows_between_its_beginning_and_its_end(
     node: Node, window: Window, reaches: bool
 ) -> None:
-    node.holds("web-1", MB)
+    node.holds("web-1", MB, written_ns=NOON + 3 * SECOND)
     node.rings.restore()
     assert node.rings.reach("shop/checkout", None, window) is reaches
     assert node.rings.reach("shop/checkout", ("web-1",), window) is reaches
@@ -331,11 +336,47 @@ def test_a_resting_ring_reaches_into_windows_before_its_end(
     assert not node.rings.reach("shop/other", None, window)
 
 
+def test_a_ring_reaches_back_to_packets_that_the_kernel_held_before_their_segment_was_made(
+    node: Node,
+) -> None:
+    point_id = "shop/checkout/web-1"
+    path = node.folder.ring(point_id)
+    source = Source(Point("shop/web-1", "node-1"), "boot", 4096, (Interface(1, "lo", 772),), {})
+    ring = Ring(path, source, limit_bytes=MB, segment_bytes=MB // 2, now_ns=NOON)
+    ring.append([block([Sent(NOON - 5 * SECOND, data=bytes(100))])], now_ns=NOON)
+    ring.close(NOON)
+    write_owner(path, Owner(point_id, "shop/web-1", "shop/checkout", "node-1"))
+    node.rings.restore()
+    assert node.rings.reach("shop/checkout", None, Window(NOON - 9 * SECOND, NOON - 4 * SECOND))
+    assert not node.rings.reach("shop/checkout", None, Window(NOON - 9 * SECOND, NOON - 6 * SECOND))
+
+
 def test_a_live_ring_reaches_into_windows_from_its_beginning_on(node: Node) -> None:
     point = node.records("web-1")
     counts: dict[str, Any] = {"oldest_ns": NOON - 5 * SECOND}
     node.recorder.counts[point] = counts
     assert node.rings.reach("shop/checkout", None, Window(NOON - 60 * SECOND, NOON))
+    assert node.rings.reach("shop/checkout", None, Window(NOON + 60 * SECOND, NOON + 90 * SECOND))
     assert not node.rings.reach("shop/checkout", None, Window(NOON - 60 * SECOND, NOON - 9 * SECOND))
-    counts["oldest_ns"] = None
-    assert node.rings.reach("shop/checkout", None, Window(NOON - 60 * SECOND, NOON + SECOND))
+    node.holds("web-1", MB)  # what it has written says no more
+    assert not node.rings.reach("shop/checkout", None, Window(NOON - 60 * SECOND, NOON - 9 * SECOND))
+
+
+def test_a_live_ring_of_which_nothing_was_told_yet_reaches_back_to_its_first_segment(node: Node) -> None:
+    node.clock.passes(60)
+    node.records("web-1")
+    before, later = Window(NOON, NOON + 9 * SECOND), Window(NOON, NOON + 61 * SECOND)
+    assert not node.rings.reach("shop/checkout", None, before)
+    assert node.rings.reach("shop/checkout", None, later)
+    node.holds("web-1", MB)  # an earlier agent began it
+    assert node.rings.reach("shop/checkout", None, before)
+    assert not node.rings.reach("shop/checkout", None, Window(NOON - 9 * SECOND, NOON - SECOND))
+
+
+def test_a_live_ring_reaches_into_windows_after_the_clock_was_set_back(node: Node) -> None:
+    point = node.records("web-1")
+    node.recorder.counts[point] = {"oldest_ns": NOON - 5 * SECOND}
+    node.clock.is_set_by(-3600)
+    now_ns = node.clock.now_ns()
+    assert node.rings.reach("shop/checkout", None, Window(now_ns - 60 * SECOND, now_ns - SECOND))
+    assert node.rings.reach("shop/checkout", None, Window(now_ns - 60 * SECOND, now_ns + SECOND))
