@@ -9,6 +9,8 @@ from podcam.kube import CLIPS, RECORDING_LABEL, format_time
 from podcam.recorder import Event
 
 _LONGEST_REASON = 1024
+_MOST_NODES = 1024
+"""What the schema takes: of more, those are expected that the recording's status names."""
 
 
 def clip_body(
@@ -32,8 +34,10 @@ def clip_body(
             "start": format_time(manifest.window.start_ns),
             "end": format_time(manifest.window.end_ns),
         },
-        "nodes": sorted({*expected, node}),
     }
+    nodes = sorted({*expected, node})
+    if len(nodes) <= _MOST_NODES:
+        spec["nodes"] = nodes
     if opened is not None and manifest.triggers:
         failure = manifest.triggers[0]
         spec["trigger"] = {
