@@ -32,8 +32,8 @@ class Collection(Generic[T]):
         """Whether all there is was heard of once."""
         self.known = False
         """Whether it was, or was recalled."""
-        self.unread: set[str] = set()
-        """The keys of objects that are there, but in a state that cannot be read."""
+        self.unread: dict[str, Object] = {}
+        """Objects that are there, but in a state that cannot be read."""
         self._parse = parse
         self._guard = guard
         self._with_status = with_status
@@ -150,10 +150,10 @@ class Collection(Generic[T]):
         except InvalidObjectError as error:
             if self._uids.get(key, uid) != uid:
                 self._remove(key)
-            self.unread.add(key)  # what was last read of it holds
+            self.unread[key] = dict(body)  # what was last read of it holds
             self._tell(key, self._unreadable, key, error)
             return
-        self.unread.discard(key)
+        self.unread.pop(key, None)
         status = (body.get("status") or {}) if self._with_status else {}
         before = self._values.get(key)
         if before == value and self._statuses.get(key) == status and not news:
@@ -175,7 +175,7 @@ class Collection(Generic[T]):
         self._statuses.pop(key, None)
         self._bodies.pop(key, None)
         self._uids.pop(key, None)
-        self.unread.discard(key)
+        self.unread.pop(key, None)
         if there:
             self._tell(key, self._removed, key)
 

@@ -24,6 +24,7 @@ from podcam.agent.settings import AgentSettings
 from podcam.agent.statuses import Statuses
 from podcam.agent.tallies import Tallies
 from podcam.agent.writes import Outbox
+from podcam.errors import InvalidObjectError
 from podcam.recorder import RecorderFolder, RecordingSettings, Timer
 
 
@@ -126,6 +127,7 @@ class NodeRecordings:
         self._objects.pods.subscribe(changed=soon, removed=soon, listed=soon)
         self._objects.namespaces.subscribe(changed=soon, removed=soon, listed=soon)
         self._objects.recordings.subscribe(redefined=soon, removed=self._gone, listed=self._listed)
+        self._objects.clips.subscribe(unreadable=self._clip_unreadable)
 
     def recall(self) -> None:
         """The API server has not answered so far: go on recording what was recorded here last."""
@@ -197,6 +199,13 @@ class NodeRecordings:
             return 0  # it is there; nobody can tell since when
         known = self._objects.recordings.get(key)
         return None if known is None else known.created_ns
+
+    def _clip_unreadable(self, key: str, error: InvalidObjectError) -> None:
+        """A clip is asked for that no node keeps: whose it is can be told, where it is recorded."""
+        spec = self._objects.clips.unread[key].get("spec") or {}
+        recording = f"{Name.parse(key).namespace}/{spec.get('recording')}"
+        if recording in self.points.recordings:
+            self._reports.clip_refused(recording, f"a clip is not kept: {error}")
 
     # --- points and their rings ---
 

@@ -16,6 +16,8 @@ from podcam.kube.fields import Fields, by_name, object_fields
 from podcam.model.point import Endpoint, Window
 
 _SECOND = 1_000_000_000
+_FURTHEST_NS = 25 * 3600 * _SECOND
+"""How far ahead a window may end: until then its clip is open on the nodes, and takes room."""
 _KEY_BYTES = 32
 
 
@@ -124,13 +126,16 @@ class Grant:
 
 
 def _window(spec: Fields, created_ns: int) -> Window:
+    # The API server rounds it down to the second: whoever made the clip saw up to a second more.
+    made_ns = created_ns + _SECOND
     if "last" in spec.names():
-        # The API server rounds it down to the second: whoever made the clip saw up to a second more.
-        return Window(created_ns - spec.duration_ns("last"), created_ns + _SECOND)
+        return Window(created_ns - spec.duration_ns("last"), made_ns)
     window = spec.part("window")
     start_ns, end_ns = window.time_ns("start"), window.time_ns("end")
     if end_ns < start_ns:
         spec.fail("window", "ends before it starts")
+    if end_ns > made_ns + _FURTHEST_NS:
+        spec.fail("window", "ends more than 25h after the clip was made")
     return Window(start_ns, end_ns)
 
 

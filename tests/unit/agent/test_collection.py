@@ -91,7 +91,7 @@ def test_of_an_object_that_cannot_be_read_any_more_holds_what_was_read_last() ->
     heard.pods.take(Listed(({**_pod("a"), "spec": "nonsense"},)))
     assert heard.told == ["+shop/a 1", "?shop/a", "listed"]
     assert heard.pods["shop/a"].node == "node-1"
-    assert heard.pods.unread == {"shop/a"}
+    assert heard.pods.unread["shop/a"]["spec"] == "nonsense"
     heard.pods.take(Listed(()))
     assert heard.told[3:] == ["-shop/a", "listed"]
     assert not heard.pods.unread
@@ -102,7 +102,7 @@ def test_one_of_its_name_that_cannot_be_read_is_another_object() -> None:
     heard.pods.take(Changed(_pod("a", "1")))
     heard.pods.take(Changed({**_pod("a", "2"), "spec": "nonsense"}))
     assert heard.told == ["+shop/a 1", "-shop/a", "?shop/a"]
-    assert heard.pods.unread == {"shop/a"}
+    assert list(heard.pods.unread) == ["shop/a"]
 
 
 def test_who_fails_keeps_nobody_else_from_being_told() -> None:

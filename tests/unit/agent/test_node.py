@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agents import NOON, PaperNode
+from agents import NOON, SECOND, PaperNode
 from podcam.agent import node_recordings
 from podcam.agent.matching import Matching, match
 from podcam.kube import CLIPS, GRANTS, PODS, RECORDINGS, Changed, format_time
@@ -76,6 +76,22 @@ def _keep(paper: PaperNode) -> None:
 def test_the_object_of_a_clip_makes_a_part_where_a_ring_reaches_into_it(paper: PaperNode) -> None:
     _keep(paper)
     assert [request.clip for request in paper.recorder.kept] == ["shop_kept"]
+
+
+def test_a_clip_that_nobody_keeps_is_told_where_its_recording_is(paper: PaperNode) -> None:
+    _keep(paper)
+    ten_years = {"start": format_time(NOON), "end": format_time(NOON + 3650 * 86_400 * SECOND)}
+    paper.take[CLIPS](Changed(_object("far", recording="checkout", window=ten_years)))
+    paper.take[CLIPS](Changed(_object("others", recording="elsewhere", window=ten_years)))
+    assert [request.clip for request in paper.recorder.kept] == ["shop_kept"]
+    paper.clock.passes(1)
+    paper.writes.send()
+    (event,) = [body for verb, path, body in paper.api.requests if verb == "create" and "events" in path]
+    assert (event["reason"], event["involvedObject"]["name"]) == ("ClipRefused", "checkout")
+    sentence = "a clip is not kept: Clip shop/far: spec.window ends more than 25h after the clip was made"
+    assert event["message"] == f"on node node-1: {sentence}"
+    (entry,) = [body for verb, _, body in paper.api.requests if verb == "apply as podcam-agent-node-1"]
+    assert entry["nodes"]["node-1"]["warnings"] == [sentence]
 
 
 def test_a_grant_for_what_can_be_no_clip_keeps_no_other_from_being_deleted(paper: PaperNode) -> None:

@@ -184,6 +184,11 @@ def test_a_clip_counts_back_from_when_it_was_made() -> None:
     assert window == Window(NOON - 90 * SECOND, NOON + SECOND)  # NOON was rounded down to its second
 
 
+def test_a_clips_window_may_end_a_day_after_it_was_made() -> None:
+    window = ClipObject.parse(clip(window={"start": CREATED, "end": "2026-11-24T13:00:00.9Z"})).window
+    assert window.end_ns - NOON > 25 * 3600 * SECOND  # NOON was rounded down to its second
+
+
 def test_a_clip_is_read_whole() -> None:
     read = ClipObject.parse(
         clip(
@@ -236,6 +241,10 @@ def test_a_clip_that_names_no_pods_or_nodes_is_about_all_of_them() -> None:
         ({"window": {"start": CREATED}}, "spec.window.end is missing"),
         ({"window": {"start": CREATED, "end": "2026-11-23T11:00:00Z"}}, "spec.window ends before it starts"),
         ({"window": {"start": "noon", "end": CREATED}}, "spec.window.start is wrong: 'noon' is not a time"),
+        (
+            {"window": {"start": CREATED, "end": "2026-11-24T13:00:01.000000001Z"}},
+            "spec.window ends more than 25h after the clip was made",
+        ),
         ({"last": "soon"}, "spec.last is wrong"),
         ({"recording": ""}, "spec.recording is missing"),
     ],
