@@ -174,9 +174,12 @@ class Agent:
         self._recorder.stop()
         self._node.flush()
         deadline = self._clock.monotonic() + _FAREWELL_SECONDS
-        while self._writes.waiting and self._clock.monotonic() < deadline:
-            self._loop.run_once(0.05)
+        said = False
+        while not said and self._clock.monotonic() < deadline:
+            said = not self._writes.waiting
+            self._loop.run_once(0.0 if said else 0.05)  # what was answered may be the last word to another
             self._node.flush()
+            said = said and not self._writes.waiting
         self._writes.finish(max(0.0, deadline - self._clock.monotonic()))
         self._server.close()
         self._log.info("ended", unsaid=self._writes.waiting)

@@ -8,6 +8,7 @@ object does.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,7 +30,7 @@ from podcam.errors import (
     NotInstalledError,
     PodcamError,
 )
-from podcam.kube import CLIPS, Api, ClipObject, path_of
+from podcam.kube import CLIPS, NAMESPACES, Api, ClipObject, Object, path_of
 from podcam.model.point import Window
 from podcam.recorder import Event, KeepRequest
 
@@ -74,6 +75,10 @@ class _Local:
     part: NodePart
     uid: str | None = None
     """Of its object, as far as there is one."""
+    inherited: bool = False
+    """Whether an earlier agent kept it, of which nothing has been heard since this one began."""
+    interrupted: bool = False
+    """Whether the earlier agent ended before the clip's window did."""
     listed: bool = True
     """Whether a list that lacks the object tells that it is gone: one may have been made before the object
     that this agent created, and be read after it."""
@@ -89,6 +94,7 @@ class Clips:
         recorder: keeps packets.
         rings: what this node could keep.
         expected: the nodes that hold rings of a recording, as far as its status tells.
+        home: the uid of a namespace; None where it is not known.
         peers: whose addresses.
         writes: the requests to the API server.
         call: runs a function in the agent's thread.
@@ -107,6 +113,7 @@ class Clips:
         recorder: KeepingRecorder,
         rings: Rings,
         expected: Callable[[str], tuple[str, ...]],
+        home: Callable[[str], str | None],
         peers: Peers,
         writes: Outbox,
         call: Callable[[Callable[[], None]], None],
@@ -121,6 +128,7 @@ class Clips:
         self._recorder = recorder
         self._rings = rings
         self._expected = expected
+        self._home = home
         self._peers = peers
         self._writes = writes
         self._call = call
@@ -137,12 +145,13 @@ class Clips:
             if name is None:
                 continue
             mark = self._marks.of(clip.path.name)
-            local = _Local(name, part_of(clip.manifest), mark.uid)
-            self._local[clip.path.name] = local
-            if mark.uid is None:
+            part, interrupted = part_of(clip.manifest), clip.manifest.interrupted
+            self._local[clip.path.name] = _Local(
+                name, part, mark.uid, inherited=True, interrupted=interrupted
+            )
+            if mark.uid is None and (clip.manifest.triggers or mark.body):
                 body = mark.body or self._body(name, clip.manifest)
-                if clip.manifest.triggers or mark.body:
-                    self._create(clip.path.name, body)
+                self._create(clip.path.name, Mark(body=body, home=mark.home), at_once=False)
 
     def path_of(self, name: Name) -> Path | None:
         """Where this node's part of a clip lies, None when it has none."""
@@ -179,7 +188,7 @@ class Clips:
             self._tell(local)
             return
         self._local[clip_id] = _Local(name, part)
-        self._create(clip_id, self._body(name, manifest, event))
+        self._create(clip_id, Mark(body=self._body(name, manifest, event), home=self._home(name.namespace)))
         there = self._objects.get(str(name))
         if there is not None:
             self._joined(clip_id, there.uid)
@@ -242,7 +251,10 @@ class Clips:
         else:
             if local.uid is None:
                 self._joined(clip_id, clip.uid)
-            self._widen(clip_id, local, clip)
+            if local.inherited:
+                self._take_over(clip_id, local, clip)
+            else:
+                self._widen(clip_id, local, clip)
 
     def gone(self, key: str) -> None:
         """A clip's object was deleted."""
@@ -291,17 +303,27 @@ class Clips:
             self._log.error("a clip cannot be kept", clip=str(name), why=error)
             self._report(name, NodePart(PartState.FAILED, clip.window, str(error)))
 
+    def _take_over(self, clip_id: str, local: _Local, clip: ClipObject) -> None:
+        """Go on where an earlier agent ended: in the middle of the window, or before it had told."""
+        local.inherited = False
+        reported = clip.parts.get(self._node)
+        if local.interrupted or reported is None or reported.state == PartState.FREEZING:
+            self._ask(clip_id, local, clip)
+
     def _widen(self, clip_id: str, local: _Local, clip: ClipObject) -> None:
         """Two agents saw the failure at once: the window of the object is what both have to hold."""
         window = local.part.window
-        if local.part.state is not PartState.FREEZING:
-            return
-        if clip.window.start_ns in window and clip.window.end_ns in window:
-            return
+        within = clip.window.start_ns in window and clip.window.end_ns in window
+        if local.part.state is PartState.FREEZING and not within:
+            self._ask(clip_id, local, clip)
+
+    def _ask(self, clip_id: str, local: _Local, clip: ClipObject) -> None:
+        """Have the whole window of the object kept; the recorder tells what it has when it has all of it."""
         try:
             self._recorder.keep(self._request(clip_id, clip))
         except PodcamError as error:
-            self._log.warning("a clip cannot be widened", clip=str(local.name), why=error)
+            self._log.warning("of a clip not more can be kept", clip=str(local.name), why=error)
+            self._tell(local)
 
     def _request(self, clip_id: str, clip: ClipObject) -> KeepRequest:
         points = None
@@ -323,21 +345,26 @@ class Clips:
         expected = self._expected(manifest.recording or "")
         return clip_body(name, manifest, node=self._node, expected=expected, opened=opened)
 
-    def _create(self, clip_id: str, body: Mapping[str, Any]) -> None:
-        """Make the clip's object, now or as soon as the API server is there."""
+    def _create(self, clip_id: str, mark: Mark, *, at_once: bool = True) -> None:
+        """Make the clip's object, now or as soon as the API server is there.
+
+        What cannot be made at once may come into a namespace that was made anew meanwhile, for others.
+        """
+        body = mark.body or {}
         try:
-            self._marks.put(clip_id, Mark(body=body))
+            self._marks.put(clip_id, mark)
         except ClipError as error:
             self._log.warning("after a restart this clip will be made without its trigger", why=error)
         name = self._local[clip_id].name
         path = path_of(CLIPS, name.namespace)
         recording = f"{name.namespace}/{body['spec']['recording']}"
+        tries = count(0 if at_once else 1)
 
         def send(api: Api) -> None:
             try:
-                made = api.create(path, dict(body))
-            except ConflictError:
-                made = api.get(f"{path}/{name.name}")
+                if next(tries) and mark.home is not None:
+                    _stand_in(api, name.namespace, mark.home)
+                made = _made(api, f"{path}/{name.name}", path, body)
             except NotInstalledError:
                 raise
             except NotFoundError as error:
@@ -371,9 +398,10 @@ class Clips:
         self._tell(local)
 
     def _homeless(self, clip_id: str, why: str) -> None:
-        """The namespace of a clip is gone: nobody can have the right to read it."""
-        self._log.warning("a clip goes with its namespace", clip=clip_id, why=why)
-        self._discard(clip_id)
+        """A clip's namespace is gone, or its object was deleted before it was seen: nobody may read it."""
+        self._log.warning("a clip has no place in the cluster any more", clip=clip_id, why=why)
+        if clip_id in self._local:
+            self._discard(clip_id)
 
     # --- both ---
 
@@ -392,3 +420,22 @@ class Clips:
             self._log.info("removed a clip whose object is gone", clip=str(local.name))
         except PodcamError as error:
             self._log.error("a clip whose object is gone cannot be removed", clip=str(local.name), why=error)
+
+
+def _made(api: Api, path: str, kind: str, body: Mapping[str, Any]) -> Object:
+    """The object of a clip, made now, or before by a request whose answer did not arrive.
+
+    Raises:
+        NotFoundError: its namespace is gone, or somebody deleted it in between.
+    """
+    try:
+        return api.create(kind, dict(body))
+    except ConflictError:
+        pass
+    return api.get(path)
+
+
+def _stand_in(api: Api, namespace: str, uid: str) -> None:
+    """Raise NotFoundError unless the namespace is still the one with this uid."""
+    if api.get(path_of(NAMESPACES, name=namespace))["metadata"]["uid"] != uid:
+        raise NotFoundError(f"namespace {namespace} was deleted, and another made of its name")

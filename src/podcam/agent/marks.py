@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ class Mark:
     """Its uid, once it exists."""
     body: Mapping[str, Any] | None = None
     """What it is to be made of, until then."""
+    home: str | None = None
+    """The uid of the namespace that it is to be made in; None where that was not known."""
 
 
 class Marks:
@@ -37,7 +39,7 @@ class Marks:
         """The mark of a clip; an empty one where there is none, or none that can be read."""
         try:
             body = json.loads((self._folder / clip_id).read_bytes())
-            return Mark(body.get("uid"), body.get("body"))
+            return Mark(body.get("uid"), body.get("body"), body.get("home"))
         except (OSError, ValueError, AttributeError):
             return Mark()
 
@@ -52,7 +54,7 @@ class Marks:
             self._folder.mkdir(mode=0o700, exist_ok=True)
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
             with os.fdopen(os.open(hidden, flags, 0o600), "w") as file:
-                json.dump({"uid": mark.uid, "body": mark.body}, file)
+                json.dump(asdict(mark), file)
                 file.flush()
                 os.fsync(file.fileno())
             hidden.rename(self._folder / clip_id)

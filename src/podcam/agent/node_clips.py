@@ -83,6 +83,7 @@ class NodeClips:
             recorder=recorder,
             rings=rings,
             expected=self._expected,
+            home=objects.namespaces.uid,
             peers=self._peers,
             writes=writes,
             call=call,

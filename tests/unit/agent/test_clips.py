@@ -34,6 +34,7 @@ FAILURE = Failure(
     "server",
     NOON,
 )
+HOME = "/api/v1/namespaces/shop"
 PATH = "/apis/podcam.dev/v1alpha1/namespaces/shop/clips"
 
 
@@ -63,6 +64,8 @@ class Node:
         self.api = PaperApi()
         self.rings = PaperRings()
         self.nodes: tuple[str, ...] = ("node-1", "node-2")
+        self.home = "uid-of-shop"
+        self.api.objects[HOME] = {"metadata": {"uid": self.home}}
         self.restart()
 
     def restart(self) -> None:
@@ -79,6 +82,7 @@ class Node:
             recorder=self.recorder,
             rings=self.rings,
             expected=lambda _recording: self.nodes,
+            home=lambda _namespace: self.home,
             peers=PaperPeers(),
             writes=self.writes,
             call=lambda function: function(),
@@ -199,10 +203,37 @@ def test_an_object_waits_for_the_api_server_and_outlives_a_restart(node: Node) -
     node.objects.take(Listed(()))
     assert (node.store.folder / ID).exists()
     node.writes.send()
-    body = node.api.requests[0][2]
+    body = next(body for verb, _, body in node.api.requests if verb == "create")
     assert body["spec"]["trigger"]["pod"] == "web-1"
     assert node.part is not None
     assert node.part.state is PartState.COMPLETE
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_namespace_that_was_made_anew_for_others_gets_no_clip_of_the_old_one(
+    node: Node, restarted: bool
+) -> None:
+    node.api.fails = UnreachableError("it is down")
+    node.fails()
+    node.writes.send()
+    node.completes()
+    if restarted:
+        node.restart()
+    node.api.objects[HOME] = {"metadata": {"uid": "another"}}
+    node.api.fails = None
+    node.writes.send()
+    assert [verb for verb, *_ in node.api.requests] == ["get"]
+    assert node.recorder.asked == [("drop", ID)]
+    assert node.clips.path_of(CLIP) is None
+
+
+def test_an_object_that_was_deleted_before_its_maker_saw_it_takes_the_clip_along(node: Node) -> None:
+    node.fails()
+    node.api.create = _raise(ConflictError("it exists", status=409, reason="AlreadyExists"))  # type: ignore[method-assign]
+    node.api.get = _raise(NotFoundError("no such clip", status=404))  # type: ignore[method-assign]
+    node.writes.send()
+    assert node.recorder.asked == [("drop", ID)]
+    assert not node.writes.waiting
 
 
 def test_a_clip_is_complete_once_its_addresses_have_names(node: Node) -> None:
@@ -280,6 +311,44 @@ def test_two_agents_that_saw_a_failure_at_once_keep_what_both_need(node: Node) -
     node.hears(_object(spec={"window": earlier, "trigger": _trigger("node-2")}))
     (request,) = node.recorder.kept
     assert request.window.start_ns == WINDOW.start_ns - 9 * SECOND
+
+
+@pytest.mark.parametrize(
+    ("interrupted", "reported", "goes_on"),
+    [
+        (True, "Freezing", True),  # killed within the window
+        (False, "Freezing", True),  # complete, but the agent ended before it could say so
+        (True, "Complete", True),  # said as much as there was, before the window's end
+        (False, "Complete", False),
+    ],
+)
+def test_what_an_earlier_agent_began_is_brought_to_its_end(
+    node: Node, interrupted: bool, reported: str, goes_on: bool
+) -> None:
+    node.hears(_object())
+    node.writes_folder(_manifest())
+    node.completes()
+    path = node.store.folder / ID
+    write_manifest(path, replace(read_manifest(path), interrupted=interrupted))
+    node.restart()
+    node.objects.take(Listed((_object(**_reported(reported)),)))
+    assert [request.window for request in node.recorder.kept] == [WINDOW] * goes_on
+    node.clips.completed(node.event("kept"))
+    assert node.part is not None
+    assert node.part.state is PartState.COMPLETE
+    node.hears(_object(status={"state": "Complete", **_reported(reported)["status"]}))
+    assert len(node.recorder.kept) == goes_on
+
+
+def test_what_cannot_be_gone_on_with_is_told_as_it_is(node: Node) -> None:
+    node.hears(_object())
+    node.writes_folder(_manifest())
+    node.completes()
+    node.restart()
+    node.recorder.refuses = ClipError("the disk is full")
+    node.objects.take(Listed((_object(**_reported("Freezing")),)))
+    assert node.part is not None
+    assert (node.part.state, node.part.pods[0].packets) == (PartState.COMPLETE, 7)
 
 
 def test_a_clip_goes_with_its_object(node: Node) -> None:
