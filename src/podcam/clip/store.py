@@ -2,9 +2,10 @@
 
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -25,6 +26,19 @@ class Clip:
     pinned: bool
     bytes: int
     """Of its files, the ones that it shares with a ring or another clip included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What a clip takes of the budget."""
+
+    owner: str
+    files: Mapping[int, int]
+    """The size in bytes of each of its inodes, of which clips of one owner may share some."""
+    stays: bool = False
+    """It is pinned."""
+    later: bool = False
+    """It can go once it is complete, or not the newest any more."""
 
 
 class ClipStore:
@@ -105,26 +119,40 @@ class ClipStore:
             raise ClipError(f"{name or repr(name)} {what} of {self.folder}: `podcam clips` lists them")
         return open_clip(self.folder / found[0])
 
-    def remove_over(self, budget_bytes: int, spared: str = "") -> list[Clip]:
+    def remove_over(
+        self, budget_bytes: int, spared: str = "", end: Callable[[str], bool] = lambda _clip_id: True
+    ) -> list[Clip]:
         """Removes clips, neither pinned nor open, until all take no more than this; what went.
 
-        They go one by one: each time the oldest of the owner whose clips take most. The one whose id is
-        `spared` stays: the newest is what somebody is about to look at, however large.
+        They go as `in_turn` says. The one whose id is `spared` stays: the newest is what somebody is about to
+        look at, however large. `end` is asked to end an open clip that would have to go, by its id; where it
+        returns False nobody keeps that clip any more, and it stays like one that is pinned.
 
         Raises:
             ClipError: one cannot be removed.
         """
         for half_removed in self.folder.glob(".*.removed"):
             shutil.rmtree(half_removed, ignore_errors=True)
-        clips = self.clips()
-        files = {clip.path.name: _files(clip.path) for clip in clips}
-        owners = {clip.path.name: _owner(clip) for clip in clips}
-        removable = [clip.path.name for clip in clips if _may_go(clip) and clip.path.name != spared]
-        going = clips_over(files, in_turn(removable, owners, files), budget_bytes)
-        gone = [clip for clip in clips if clip.path.name in going]
-        for clip in gone:
-            remove(clip.path)
+        clips = {clip.path.name: clip for clip in self.clips()}
+        holdings = {
+            clip_id: Holding(
+                self.owner_of(clip.manifest.recording),
+                _files(clip.path),
+                stays=clip.pinned,
+                later=clip.manifest.state != COMPLETE or clip_id == spared,
+            )
+            for clip_id, clip in clips.items()
+        }
+        gone = []
+        for clip_id in in_turn(holdings, budget_bytes, end=lambda clip_id: clip_id == spared or end(clip_id)):
+            remove(clips[clip_id].path)
+            gone.append(clips[clip_id])
         return gone
+
+    @staticmethod
+    def owner_of(recording: str | None) -> str:
+        """The namespace, where recordings are named NAMESPACE/NAME; "" on a machine, where all are one's."""
+        return (recording or "").rpartition("/")[0]
 
     def _folders(self) -> Iterable[Path]:
         try:
@@ -173,62 +201,64 @@ def remove(clip: Path) -> None:
         raise ClipError(f"cannot remove {clip}: {error.strerror}") from error
 
 
-def clips_over(
-    files: Mapping[str, Mapping[int, int]], removable: Iterable[str], budget_bytes: int
-) -> set[str]:
-    """Which clips have to go for all to be within the budget; all that may, where that is not enough.
-
-    Args:
-        files: per clip, the size in bytes of each of its inodes; clips may share some.
-        removable: those that may go, the first to go first.
-        budget_bytes: what the inodes of all clips may take, each counted once.
-    """
-    going: set[str] = set()
-    for candidate in removable:
-        kept = {
-            inode: size
-            for clip, inodes in files.items()
-            if clip not in going
-            for inode, size in inodes.items()
-        }
-        if sum(kept.values()) <= budget_bytes:
-            break
-        going.add(candidate)
-    return going
-
-
 def in_turn(
-    removable: Iterable[str], owners: Mapping[str, str], files: Mapping[str, Mapping[int, int]]
+    clips: Mapping[str, Holding], budget_bytes: int, end: Callable[[str], bool] = lambda _clip_id: True
 ) -> Iterator[str]:
-    """The order in which clips go: each time the first of the owner whose clips take most.
+    """The clips that have to go now for all to be within the budget, the first to go first.
 
-    So nobody pushes out the clips of others by making many.
+    Each time it is the oldest of the owner whose clips take most; where that owner has only such as can go
+    later, these end and count as gone, so that nobody within an even part of the budget gives for what
+    another takes beyond that, unless it is pinned.
 
     Args:
-        removable: those that may go, the oldest first.
-        owners: of every clip.
-        files: per clip, as in `clips_over`.
+        clips: all that there are, the oldest first.
+        budget_bytes: what they may take, each inode of an owner counted once.
+        end: is told of each that is to go later, in place of another's; where it returns False, it stays.
     """
-    left = set(owners)
-    waiting = dict.fromkeys(removable)
-    while waiting:
-        held: dict[str, dict[int, int]] = {}
-        for clip in left:
-            held.setdefault(owners[clip], {}).update(files[clip])
-        taken = {owner: sum(inodes.values()) for owner, inodes in held.items()}
-        clip = max(waiting, key=lambda clip: taken[owners[clip]])
-        yield clip
-        left.remove(clip)
-        del waiting[clip]
+    shares: defaultdict[str, _Share] = defaultdict(_Share)
+    for clip_id, clip in clips.items():
+        shares[clip.owner].add(clip_id, clip)
+    while (
+        any(share.now for share in shares.values())
+        and sum(share.bytes for share in shares.values()) > budget_bytes
+    ):
+        share = max(shares.values(), key=lambda share: (share.may_give, share.bytes))
+        if share.now:
+            clip_id = share.now.popleft()
+            share.give(clips[clip_id])
+            yield clip_id
+        else:
+            clip_id = share.later.popleft()
+            if end(clip_id):
+                share.give(clips[clip_id])
 
 
-def _owner(clip: Clip) -> str:
-    """The namespace, where recordings are named NAMESPACE/NAME; "" on a machine, where all are one's."""
-    return (clip.manifest.recording or "").rpartition("/")[0]
+@dataclass(slots=True)
+class _Share:
+    """What the clips of one owner take, and which of them can go, the oldest first."""
 
+    bytes: int = 0
+    names: dict[int, int] = field(default_factory=dict)
+    """How many clips hold an inode."""
+    now: deque[str] = field(default_factory=deque)
+    later: deque[str] = field(default_factory=deque)
 
-def _may_go(clip: Clip) -> bool:
-    return not clip.pinned and clip.manifest.state == COMPLETE
+    @property
+    def may_give(self) -> bool:
+        return bool(self.now or self.later)
+
+    def add(self, clip_id: str, clip: Holding) -> None:
+        for inode, size in clip.files.items():
+            names = self.names.get(inode, 0)
+            self.names[inode] = names + 1
+            self.bytes += 0 if names else size
+        if not clip.stays:
+            (self.later if clip.later else self.now).append(clip_id)
+
+    def give(self, clip: Holding) -> None:
+        for inode, size in clip.files.items():
+            self.names[inode] -= 1
+            self.bytes -= 0 if self.names[inode] else size
 
 
 def _files(clip: Path) -> dict[int, int]:

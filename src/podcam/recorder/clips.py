@@ -80,6 +80,8 @@ class Clips:
         self._dropped: dict[str, KeepRequest | None] = {}
         """Clips whose folder is to go as soon as the writer has let go of them; with the request for another
         of that id, which has to wait so long."""
+        self._crowding: set[str] = set()
+        """Open clips whose windows are to end, as they take more than there is."""
         self._servers: dict[str, tuple[ServerCounts, ...]] = {}
         self._kept: Counter[str] = Counter()
         self._suppressed: Counter[str] = Counter()
@@ -219,19 +221,20 @@ class Clips:
         self._keep_budget(None, newest="")
 
     def kept_so_far(self, clip_bytes: Mapping[str, int], now_ns: int) -> None:
-        """The writer has kept so many bytes of the open clips; they end where the budget does."""
-        for clip_id, kept in clip_bytes.items():
-            if clip_id in self._growing:
-                self._growing[clip_id].bytes = kept
-        if sum(growing.bytes for growing in self._growing.values()) <= self._budget_bytes:
-            return
+        """The writer has kept so many bytes of the open clips.
+
+        Where they reach the budget, those of the owner whose open clips take most end.
+        """
+        taken: Counter[str] = Counter()
         for growing in self._growing.values():
-            if growing.goes_on and growing.opened.window.end_ns > now_ns:
-                growing.keeper.cut_short(growing.opened.number, now_ns)
-                text = f"the clip reached the budget of {self._budget_bytes:,} bytes: its window ends early"
-                growing.warnings.append(text)
-                self._tell("warning", growing.point, text=f"{growing.clip.path}: {text}")
-                self._request(growing)
+            growing.bytes = clip_bytes.get(growing.id, growing.bytes)
+            taken[self._store.owner_of(growing.recording)] += growing.bytes
+        most = max(taken, key=lambda owner: taken[owner]) if taken.total() > self._budget_bytes else None
+        for growing in self._growing.values():
+            crowding = growing.id in self._crowding or self._store.owner_of(growing.recording) == most
+            if crowding and growing.lies_open(now_ns):
+                self._cut_short(growing, now_ns)
+        self._crowding.clear()
 
     # --- what the helpers say ---
 
@@ -342,6 +345,19 @@ class Clips:
             growing.warnings.append(text)
             self._tell("warning", None, text=f"{growing.clip.path}: {text}")
 
+    def _cut_short(self, growing: GrowingClip, now_ns: int) -> None:
+        growing.keeper.cut_short(growing.opened.number, now_ns)
+        text = f"the clips reached the budget of {self._budget_bytes:,} bytes: its window ends early"
+        growing.warnings.append(text)
+        self._tell("warning", growing.point, text=f"{growing.clip.path}: {text}")
+        self._request(growing)
+
+    def _is_to_end(self, clip_id: str) -> bool:
+        """End an open clip that takes too much, as soon as the time is known; False where it is not kept."""
+        if clip_id in self._growing:
+            self._crowding.add(clip_id)
+        return clip_id in self._growing or clip_id in self._dropped
+
     def _complete(self, growing: GrowingClip) -> None:
         del self._growing[growing.id]
         manifest = self._write(growing)
@@ -364,7 +380,7 @@ class Clips:
 
     def _keep_budget(self, point: str | None, newest: str) -> None:
         try:
-            for gone in self._store.remove_over(self._budget_bytes, spared=newest):
+            for gone in self._store.remove_over(self._budget_bytes, newest, self._is_to_end):
                 reason = "the clips reached their budget"
                 self._tell("warning", point, text=f"{reason}: {gone.path} was removed")
                 self._tell("removed", None, **_about(gone.path.name, gone), reason=reason)

@@ -76,6 +76,10 @@ class GrowingClip:
         """Whether its window is open still; one that a clock set back has ended is not, wherever it ends."""
         return any(clip is self.opened for clip in self.keeper.open)
 
+    def lies_open(self, now_ns: int) -> bool:
+        """Whether packets that are still to come belong to it."""
+        return self.goes_on and self.opened.window.end_ns > now_ns
+
     def holds(self, point_id: str) -> bool:
         """Whether packets of this point belong to it, if the point is one of its recording."""
         return self.points is None or point_id in self.points

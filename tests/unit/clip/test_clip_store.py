@@ -21,7 +21,7 @@ from podcam.clip import (
     read_manifest,
     write_manifest,
 )
-from podcam.clip.store import clips_over
+from podcam.clip.store import Holding, in_turn
 from podcam.errors import ClipError
 from podcam.model.failure import Failure, ServerCounts
 from podcam.model.point import Endpoint, Interface, Point, Window
@@ -161,6 +161,42 @@ def test_what_is_pinned_counts_for_whose_it_is(store: ClipStore) -> None:
     assert [clip.path for clip in store.remove_over(30_000)] == [own.path]
 
 
+def test_nobody_gives_for_what_another_takes_in_a_clip_that_is_open_or_the_newest(store: ClipStore) -> None:
+    greedy = clip_of(store, 1, 80_000, "open", recording="greedy/web")
+    modest = [clip_of(store, age, 5_000, recording="modest/web") for age in (5, 4, 3, 2)]
+    ended = []
+
+    def end(clip_id: str) -> bool:
+        ended.append(clip_id)
+        return True
+
+    assert store.remove_over(100_000, modest[-1].path.name, end) == []
+    assert ended == [greedy.path.name]
+    write_manifest(greedy.path, replace(greedy.manifest, state=COMPLETE))
+    assert store.remove_over(100_000, greedy.path.name, end) == []
+    assert [clip.path for clip in store.remove_over(100_000)] == [greedy.path]
+    assert len(ended) == 1
+
+
+def test_where_all_that_is_left_of_others_is_pinned_the_oldest_go(store: ClipStore) -> None:
+    pin(clip_of(store, 1, 80_000, recording="greedy/web").path)
+    modest = [clip_of(store, age, 5_000, recording="modest/web") for age in (5, 4, 3, 2)]
+    assert [clip.path for clip in store.remove_over(100_000)] == [modest[0].path, modest[1].path]
+
+
+def test_an_open_clip_goes_on_where_nobody_else_would_give_for_it(store: ClipStore) -> None:
+    clip_of(store, 2, 80_000, "open")
+    newest = clip_of(store, 1, 80_000)
+    assert store.remove_over(100_000, newest.path.name, lambda _clip_id: pytest.fail("it was ended")) == []
+
+
+def test_an_open_clip_that_nobody_keeps_any_more_counts_as_pinned(store: ClipStore) -> None:
+    clip_of(store, 1, 80_000, "open", recording="greedy/web")
+    modest = [clip_of(store, age, 15_000, recording="modest/web") for age in (3, 2)]
+    gone = store.remove_over(100_000, end=lambda _clip_id: False)
+    assert [clip.path for clip in gone] == [modest[0].path]
+
+
 def test_shared_segments_count_once(store: ClipStore) -> None:
     old, new = clip_of(store, 2, 10_000), clip_of(store, 1, 10)
     os.link(old.path / "data", new.path / "shared")
@@ -174,8 +210,8 @@ def test_shared_segments_count_once(store: ClipStore) -> None:
 def test_no_more_clips_go_than_needed(clips: list[dict[int, int]], budget: int) -> None:
     sizes = {inode: size for clip in clips for inode, size in clip.items()}
     files = {str(n): {inode: sizes[inode] for inode in clip} for n, clip in enumerate(clips)}
-    going = clips_over(files, list(files), budget)
-    assert going == {str(n) for n in range(len(going))}
+    going = list(in_turn({name: Holding("", held) for name, held in files.items()}, budget))
+    assert going == [str(n) for n in range(len(going))]
 
     def left(gone: int) -> int:
         return sum(
@@ -184,6 +220,49 @@ def test_no_more_clips_go_than_needed(clips: list[dict[int, int]], budget: int) 
 
     assert left(len(going)) <= budget
     assert not going or left(len(going) - 1) > budget
+
+
+@given(
+    st.lists(
+        st.builds(
+            Holding,
+            st.sampled_from("abc"),
+            st.sampled_from((10, 20, 80)).map(lambda size: {0: size}),
+            stays=st.sampled_from((False, False, True)),
+            later=st.booleans(),
+        ),
+        min_size=2,
+        max_size=8,
+    ),
+    st.sampled_from((0.2, 0.5, 0.8)),
+)
+def test_who_takes_no_more_than_an_even_part_gives_only_for_what_is_pinned(
+    held: list[Holding], fraction: float
+) -> None:
+    clips = {str(n): replace(clip, files={n: clip.files[0]}) for n, clip in enumerate(held)}
+    left, owners = dict(clips), {clip.owner for clip in held}
+    budget = int(sum(clip.files[0] for clip in held) * fraction)
+
+    def taken(owner: str, *, pinned: bool = False) -> int:
+        return sum(
+            size
+            for clip in left.values()
+            if clip.owner == owner and (clip.stays or not pinned)
+            for size in clip.files.values()
+        )
+
+    def go(clip_id: str) -> bool:
+        owner = left[clip_id].owner
+        if taken(owner) * len(owners) <= budget:
+            beyond = {other for other in owners if taken(other) * len(owners) > budget}
+            assert all(taken(other) == taken(other, pinned=True) for other in beyond)
+        del left[clip_id]
+        return True
+
+    for clip_id in in_turn(clips, budget, end=go):
+        assert not clips[clip_id].later
+        go(clip_id)
+    assert sum(map(taken, owners)) <= budget or all(clip.stays or clip.later for clip in left.values())
 
 
 @pytest.mark.parametrize(

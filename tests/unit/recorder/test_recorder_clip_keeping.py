@@ -221,6 +221,38 @@ def test_a_clip_that_reaches_the_budget_ends(paper: Paper) -> None:
     assert "budget" in paper.manifest().warnings[0]
 
 
+def test_only_who_takes_most_has_clips_cut_short_at_the_budget(paper: Paper) -> None:
+    hour = Window(NOON, NOON + 3600 * SECOND)
+    for name in ("greedy_a", "greedy_b", "modest_a"):
+        recording = name.replace("_", "/")
+        paper.clips.define(recording, settings())
+        paper.clips.keep(KeepRequest(name, recording, None, hour, "why", NOON), NOON)
+    paper.clips.kept_so_far({"greedy_a": 400_000, "greedy_b": 200_001, "modest_a": 400_000}, NOON + SECOND)
+    paper.clips.kept_so_far({}, NOON + 2 * SECOND)  # the writer has not completed them yet
+    assert [request["clip"] for request in paper.requests[3:]] == ["greedy_a", "greedy_b"]
+    assert paper.requests[-1]["window"] == (NOON, NOON + SECOND)
+
+
+def test_an_open_clip_that_takes_more_than_there_is_ends_before_others_give(paper: Paper) -> None:
+    paper.detector_answers = False
+    hour = Window(NOON, NOON + 3600 * SECOND)
+    for name in ("greedy_a", "modest_a", "modest_b"):
+        recording = name.replace("_", "/")
+        paper.clips.define(recording, settings())
+        paper.clips.keep(KeepRequest(name, recording, None, hour, "why", NOON), NOON)
+        (paper.store.folder / name / "data").write_bytes(bytes(900_000 if name == "greedy_a" else 60_000))
+    for request in paper.requests[1:]:
+        paper.did(request, NOON + SECOND, ended=True)
+    assert len(paper.store.clips()) == 3
+    paper.clips.kept_so_far({}, NOON + 2 * SECOND)
+    assert paper.requests[-1]["clip"] == "greedy_a"
+    paper.frozen(NOON + 2 * SECOND, ended=True)
+    assert "budget" in paper.store.find("greedy_a").manifest.warnings[0]
+    assert len(paper.store.clips()) == 3  # the newest stays, however large, until there is another
+    paper.clips.limit(1_000_000)
+    assert [clip.path.name for clip in paper.store.clips()] == ["modest_a", "modest_b"]
+
+
 def test_a_clip_that_cannot_be_made_is_told_and_answered(paper: Paper, tmp_path: Path) -> None:
     paper.store.folder = tmp_path / "file" / "clips"
     (tmp_path / "file").touch()
