@@ -1,5 +1,6 @@
 """The clips of one recorder: made, listed, pinned, and kept within their budget."""
 
+import os
 import re
 import shutil
 from collections import defaultdict, deque
@@ -46,6 +47,8 @@ class ClipStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._complete: dict[str, _Stock] = {}
+        """Of which neither manifest nor files have to be read again, by id."""
 
     def create(self, manifest: Manifest, label: str) -> Clip:
         """Makes the folder of a new clip, with its first manifest.
@@ -133,20 +136,19 @@ class ClipStore:
         """
         for half_removed in self.folder.glob(".*.removed"):
             shutil.rmtree(half_removed, ignore_errors=True)
-        clips = {clip.path.name: clip for clip in self.clips()}
         holdings = {
             clip_id: Holding(
-                self.owner_of(clip.manifest.recording),
-                _files(clip.path),
-                stays=clip.pinned,
-                later=clip.manifest.state != COMPLETE or clip_id == spared,
+                stock.owner,
+                stock.files,
+                stays=_is_pinned(self.folder / clip_id),
+                later=stock.state != COMPLETE or clip_id == spared,
             )
-            for clip_id, clip in clips.items()
+            for clip_id, stock in self._take_stock().items()
         }
         gone = []
         for clip_id in in_turn(holdings, budget_bytes, end=lambda clip_id: clip_id == spared or end(clip_id)):
-            remove(clips[clip_id].path)
-            gone.append(clips[clip_id])
+            gone.append(open_clip(self.folder / clip_id))
+            remove(gone[-1].path)
         return gone
 
     @staticmethod
@@ -154,9 +156,21 @@ class ClipStore:
         """The namespace, where recordings are named NAMESPACE/NAME; "" on a machine, where all are one's."""
         return (recording or "").rpartition("/")[0]
 
+    def _take_stock(self) -> dict[str, "_Stock"]:
+        """What there is, oldest first. Complete clips are read once: with many, that takes seconds."""
+        there = {}
+        for path in self._folders():
+            with suppress(ClipError, OSError):
+                known = self._complete.get(path.name)
+                version = _version(path)
+                there[path.name] = known if known and known.version == version else _read(path, version)
+        self._complete = {clip_id: stock for clip_id, stock in there.items() if stock.state == COMPLETE}
+        return dict(sorted(there.items(), key=lambda item: (item[1].created_ns, item[0])))
+
     def _folders(self) -> Iterable[Path]:
         try:
-            return sorted(path for path in self.folder.iterdir() if not path.name.startswith("."))
+            folders = (path for path in self.folder.iterdir() if not path.name.startswith("."))
+            return sorted(folders, key=lambda path: path.name)
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
@@ -170,7 +184,7 @@ def open_clip(path: Path) -> Clip:
         ClipError: there is none.
     """
     manifest = read_manifest(path)
-    return Clip(path, manifest, (path / _PINNED).exists(), sum(_files(path).values()))
+    return Clip(path, manifest, _is_pinned(path), sum(_files(path).values()))
 
 
 def pin(clip: Path, *, pinned: bool = True) -> None:
@@ -261,11 +275,42 @@ class _Share:
             self.bytes -= 0 if self.names[inode] else size
 
 
-def _files(clip: Path) -> dict[int, int]:
-    sizes = {}
-    for path in clip.rglob("*"):
-        with suppress(FileNotFoundError):
-            status = path.lstat()
-            if not path.is_dir():
+@dataclass(frozen=True, slots=True)
+class _Stock:
+    """What a clip is to the budget. Once it is complete its files change only if it is gone on with."""
+
+    version: tuple[int, int]
+    created_ns: int
+    owner: str
+    state: str
+    files: Mapping[int, int]
+
+
+def _read(clip: Path, version: tuple[int, int]) -> _Stock:
+    manifest = read_manifest(clip)
+    owner = ClipStore.owner_of(manifest.recording)
+    return _Stock(version, manifest.created_ns, owner, manifest.state, _files(clip))
+
+
+def _version(clip: Path) -> tuple[int, int]:
+    """Another one each time the manifest is written."""
+    status = (clip / MANIFEST).stat()
+    return status.st_ino, status.st_mtime_ns
+
+
+def _is_pinned(clip: Path) -> bool:
+    return (clip / _PINNED).exists()
+
+
+def _files(folder: Path) -> dict[int, int]:
+    """The sizes of all files below a folder, by inode; what goes meanwhile takes nothing."""
+    sizes: dict[int, int] = {}
+    with suppress(FileNotFoundError, PermissionError, NotADirectoryError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                sizes |= _files(Path(entry.path))
+                continue
+            with suppress(FileNotFoundError):
+                status = entry.stat(follow_symlinks=False)
                 sizes[status.st_ino] = status.st_size
     return sizes

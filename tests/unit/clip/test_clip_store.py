@@ -19,6 +19,7 @@ from podcam.clip import (
     open_clip,
     pin,
     read_manifest,
+    remove,
     write_manifest,
 )
 from podcam.clip.store import Holding, in_turn
@@ -195,6 +196,29 @@ def test_an_open_clip_that_nobody_keeps_any_more_counts_as_pinned(store: ClipSto
     modest = [clip_of(store, age, 15_000, recording="modest/web") for age in (3, 2)]
     gone = store.remove_over(100_000, end=lambda _clip_id: False)
     assert [clip.path for clip in gone] == [modest[0].path]
+
+
+def test_a_complete_clip_is_read_once(store: ClipStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There may be a thousand, and whenever one more is complete all are looked at."""
+    read: list[str] = []
+
+    def read_manifest_of(path: Path) -> Manifest:
+        read.append(path.name)
+        return read_manifest(path)
+
+    monkeypatch.setattr("podcam.clip.store.read_manifest", read_manifest_of)
+    grown, growing = clip_of(store, 3, 1_000), clip_of(store, 2, 1_000, "open")
+    pinned, taken = clip_of(store, 4, 1_000), clip_of(store, 1, 1_000)
+    store.remove_over(50_000)
+    assert len(read) == 4
+    pin(pinned.path)
+    remove(taken.path)
+    (grown.path / "more").write_bytes(bytes(50_000))
+    write_manifest(grown.path, replace(grown.manifest, interrupted=True))
+    read.clear()
+    assert [clip.path for clip in store.remove_over(50_000, end=lambda _clip_id: False)] == [grown.path]
+    assert sorted(set(read)) == sorted([grown.path.name, growing.path.name])
+    assert [clip.path for clip in store.clips()] == [pinned.path, growing.path]
 
 
 def test_shared_segments_count_once(store: ClipStore) -> None:
