@@ -19,6 +19,10 @@ from podcam.recorder.settings import KeepRequest, RecordingSettings, Scope, Subj
 from podcam.recorder.windows import covers, span
 from podcam.trigger import Counted, Keeper, OpenClip
 
+_MOST_OPEN = 20
+"""Clips that somebody outside asks for of one recording whose windows lie open at once: each costs the writer
+time every second, with every point that it holds."""
+
 NameClip = Callable[[Subject], str]
 """Makes the id of a new clip; an empty one lets it be made of its time and kind."""
 
@@ -153,7 +157,7 @@ class Clips:
         one that was left open by a recorder that ended is gone on with.
 
         Raises:
-            ClipError: it cannot be made.
+            ClipError: it cannot be made, or too many of its recording lie open.
         """
         if request.clip in self._dropped:
             self._dropped[request.clip] = request
@@ -168,6 +172,8 @@ class Clips:
         if clip is not None and _is_enough(clip.manifest, request.window):
             self._tell_complete(clip, None)
             return
+        if clip is None:
+            self._refuse_beyond(request, now_ns)
         window = request.window if clip is None else span(clip.manifest.window, request.window)
         keeper = self._keepers.of(request.recording, request.points)
         joins = request.joins and window.end_ns > now_ns
@@ -324,6 +330,21 @@ class Clips:
         growing = GrowingClip(clip, subject.recording, point, points, origin, keeper, new)
         self._growing[growing.id] = growing
         return growing
+
+    def _refuse_beyond(self, request: KeepRequest, now_ns: int) -> None:
+        """Raise ClipError for one more clip than a recording may have open by request."""
+        if request.window.end_ns <= now_ns:
+            return
+        asked = (
+            growing
+            for growing in self._growing.values()
+            if growing.recording == request.recording and growing.origin is Origin.KEPT
+        )
+        if sum(growing.lies_open(now_ns) for growing in asked) >= _MOST_OPEN:
+            raise ClipError(
+                f"{_MOST_OPEN} clips of {request.recording or 'this recording'} are open already: "
+                "make another when the window of one of them has ended, or delete one"
+            )
 
     def _ids(self, recording: str) -> dict[str, str]:
         """The ids of a recording's points, live and ended, by the folders of their rings."""

@@ -143,8 +143,9 @@ class Freezing:
 
     def _kept_bytes(self, clip: _OpenClip) -> int:
         kept = dict(clip.left_bytes)
-        for point in self._points.values():
-            kept[point.id] = max(kept.get(point.id, 0), point.ring.frozen_bytes(clip.part_of(point)))
+        for point_id in clip.windows:
+            point = self._points[point_id]
+            kept[point_id] = max(kept.get(point_id, 0), point.ring.frozen_bytes(clip.part_of(point)))
         return sum(kept.values())
 
 

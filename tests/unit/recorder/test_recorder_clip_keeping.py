@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from podcam.clip import Clip, ClipStore, Manifest
+from podcam.errors import ClipError
 from podcam.model.failure import Failure, ServerCounts
 from podcam.model.point import Endpoint, Gap, Window
 from podcam.model.verdict import FailureClass
@@ -309,6 +310,23 @@ def test_a_clip_whose_window_has_ended_is_widened_still_while_it_is_being_kept(p
     paper.clips.keep_time(NOON + 2 * SECOND)
     keep(paper, end=20)
     assert paper.requests[-1]["window"] == (NOON - 10 * SECOND, NOON + 20 * SECOND)
+
+
+def test_only_so_many_clips_of_a_recording_lie_open_by_request(paper: Paper) -> None:
+    paper.clips.define("ns/other", settings())
+    window = Window(NOON, NOON + 10 * SECOND)
+    for number in range(20):
+        paper.clips.keep(request(f"ns_{number}", window), NOON)
+    with pytest.raises(ClipError, match="20 clips of this recording are open already: make another when"):
+        paper.clips.keep(request("ns_20", window), NOON)
+    assert len(paper.store.clips()) == 20
+    paper.clips.keep(request("ns_19", replace(window, end_ns=NOON + 20 * SECOND)), NOON)
+    paper.clips.keep(request("ns_past", Window(NOON - SECOND, NOON)), NOON)
+    paper.clips.keep(replace(request("ns_of_another", window), recording="ns/other"), NOON)
+    paper.fail(NOON, failure(NOON))
+    assert len(paper.store.clips()) == 23
+    paper.clips.keep_time(NOON + 10 * SECOND)
+    paper.clips.keep(request("ns_20", replace(window, end_ns=NOON + 20 * SECOND)), NOON + 10 * SECOND)
 
 
 def test_a_complete_clip_is_only_told_of_again(paper: Paper) -> None:

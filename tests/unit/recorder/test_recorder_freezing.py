@@ -162,6 +162,24 @@ def test_a_point_that_comes_again_counts_once(desk: Desk) -> None:
     assert desk.freezing.kept_bytes() == {"clip": desk.on_disk()}
 
 
+def test_only_the_points_of_a_clip_are_asked_what_it_takes(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is done every second, and a node may have many of both."""
+    for point_id in "abc":
+        desk.packet(desk.add(point_id))
+    desk.keep(60, "b")
+    asked: list[str] = []
+
+    def frozen_bytes(ring: Ring, _into: Path) -> int:
+        asked.append(ring.folder.name)
+        return 7
+
+    monkeypatch.setattr(Ring, "frozen_bytes", frozen_bytes)
+    assert desk.freezing.kept_bytes() == {"clip": 7}
+    assert asked == ["b"]
+
+
 def test_of_a_clip_that_is_dropped_nothing_more_is_kept(desk: Desk) -> None:
     point = desk.add("a")
     desk.packet(point)
