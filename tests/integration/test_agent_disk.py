@@ -48,7 +48,7 @@ def test_rings_of_ended_pods_go_first_then_all_shrink_alike_then_a_new_pod_is_re
         node.cluster.wait("an event", lambda: "RingRemoved" in reasons(node))
         node.cluster.wait("the pod is forgotten", lambda: node.point("first") is None)
 
-        node.cluster.wait("what rings hold", lambda: "% of what was asked for" in said(node))
+        node.cluster.wait("what rings hold", lambda: "no ring gets more than" in said(node))
         assert "the disk budget of the node, 5.0 MB, is used up" in said(node)
         node.cluster.wait("an event", lambda: "NodeBudget" in reasons(node))
         for _ in range(6):

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import count, pairwise, takewhile
+from math import inf
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from podcam.agent.budget import WHOLE, Disk, EndedRing, LiveRing, Plan, plan
+from podcam.agent.budget import Disk, EndedRing, LiveRing, Plan, plan
 
 NOW_NS = 1_000_000
 
@@ -44,8 +45,8 @@ endeds = st.lists(
     max_size=6,
 )
 befores = st.builds(
-    lambda share, pressed: Plan(share=share, pressed=pressed if share < WHOLE else frozenset()),
-    st.integers(0, WHOLE),
+    lambda level, pressed: Plan(level_bytes=level, pressed=frozenset() if level is None else pressed),
+    st.none() | st.integers(0, 1_000),
     st.frozensets(st.sampled_from("abcdefgh")),
 )
 
@@ -57,6 +58,10 @@ def _held(rings: Iterable[LiveRing | EndedRing]) -> int:
 def _allowed(disk: Disk, live: Sequence[LiveRing], ended: Sequence[EndedRing], clips: int) -> int:
     used = clips + _held(live) + _held(ended)
     return max(0, min(disk.budget_bytes, used + disk.free_bytes - disk.floor_bytes))
+
+
+def _height(level_bytes: int | None) -> float:
+    return inf if level_bytes is None else level_bytes
 
 
 def _carried_out(
@@ -106,7 +111,7 @@ def test_ended_rings_go_before_live_ones_shrink_and_the_oldest_before_younger_on
     stayed = [
         ring for ring in ended if ring.point not in gone and ring.point not in made.limits and ring.bytes
     ]
-    if made.share < min(WHOLE, before.share):
+    if _height(made.level_bytes) < _height(before.level_bytes):
         assert not stayed
     for ring in ended:
         if ring.point in gone and NOW_NS - ring.ended_ns < ring.retention_ns:
@@ -116,15 +121,38 @@ def test_ended_rings_go_before_live_ones_shrink_and_the_oldest_before_younger_on
 
 
 @given(disks, lives, endeds, st.integers(0, 500), news, befores)
-def test_live_rings_shrink_evenly_and_none_below_two_segments(
+def test_all_live_rings_above_a_level_shrink_to_it_and_none_below_two_segments(
     disk: Disk, live: list[LiveRing], ended: list[EndedRing], clips: int, new: list[LiveRing], before: Plan
 ) -> None:
     made = plan(disk, live, ended, clips, NOW_NS, new=new, before=before)
-    accepted = [ring for ring in new if ring.point not in made.refused]
-    assert set(made.limits) == {ring.point for ring in (*live, *accepted)}
-    for ring in (*live, *accepted):
-        even = ring.asked_bytes * made.share // WHOLE
-        assert made.limits[ring.point] == max(2 * ring.segment_bytes, even)
+    rings = [*live, *(ring for ring in new if ring.point not in made.refused)]
+    assert set(made.limits) == {ring.point for ring in rings}
+    for ring in rings:
+        level = max(2 * ring.segment_bytes, _height(made.level_bytes))
+        assert made.limits[ring.point] == min(ring.asked_bytes, level)
+    asked = sum(ring.asked_bytes for ring in rings)
+    assert made.share == (sum(made.limits.values()) / asked if asked else 1)
+    assert (made.level_bytes is None) == (made.share == 1)
+
+
+@given(disks, lives, endeds, st.integers(0, 500), news, befores)
+def test_a_ring_that_asked_for_no_more_than_its_even_part_gets_what_it_asked_for(
+    disk: Disk, live: list[LiveRing], ended: list[EndedRing], clips: int, new: list[LiveRing], before: Plan
+) -> None:
+    """Whatever the others ask for. The even part: what each gets of the room without its reserve, in which
+    nothing grows, if the others take as much, or what they need at least."""
+    made = plan(disk, live, ended, clips, NOW_NS, new=new, before=before)
+    gone = {removal.point for removal in made.removals}
+    kept = _held(ring for ring in ended if ring.point not in gone | set(made.limits))
+    room = (_allowed(disk, live, ended, clips) - clips - kept) * 85 // 100
+    rings = [ring for ring in (*live, *new) if ring.point in made.limits]
+    if not rings:
+        return
+    parts = takewhile(lambda part: sum(max(part, ring.least_bytes) for ring in rings) <= room, count())
+    even = max(parts, default=-1)
+    for ring in rings:
+        if ring.asked_bytes <= even:
+            assert made.limits[ring.point] == ring.asked_bytes
 
 
 @given(disks, lives, endeds, st.integers(0, 500), news, befores)
@@ -146,7 +174,8 @@ def test_more_room_never_makes_a_ring_smaller(
     disk: Disk, live: list[LiveRing], clips: int, more: int
 ) -> None:
     larger = replace(disk, free_bytes=disk.free_bytes + more, budget_bytes=disk.budget_bytes + more)
-    assert plan(larger, live, [], clips, NOW_NS).share >= plan(disk, live, [], clips, NOW_NS).share
+    before, after = (plan(each, live, [], clips, NOW_NS).limits for each in (disk, larger))
+    assert all(after[point] >= limit for point, limit in before.items())
 
 
 @settings(deadline=None)
@@ -183,10 +212,10 @@ def test_free_space_that_moves_by_little_moves_limits_at_most_once(
     """Within two hundredths of the budget around one level, whoever else writes there."""
     made = plan(Disk(10**6, budget, 0), live, [], 0, NOW_NS)
     live = [replace(ring, bytes=made.limits[ring.point]) for ring in live]
-    shares = [made.share]
+    levels = [made.level_bytes]
     for move in moves:
         made = plan(Disk(10**6, budget + budget * move // 1000, 0), live, [], 0, NOW_NS, before=made)
         live = [replace(ring, bytes=min(ring.bytes, made.limits[ring.point])) for ring in live]
-        shares.append(made.share)
-    changes = sum(first != second for first, second in pairwise(shares))
-    assert changes <= 1, shares
+        levels.append(made.level_bytes)
+    changes = sum(first != second for first, second in pairwise(levels))
+    assert changes <= 1, levels

@@ -1,8 +1,9 @@
 """What stands above all rings and clips of a node: a budget, and a floor of free space.
 
 Pure: sizes and the time come in, a plan goes out. When the disk gets short, rings of ended pods go first,
-those that ended first before all others; then the rings of live pods shrink, all to the same share of what
-was asked for, but none below two segments; then clips have to give; a new point is refused last.
+those that ended first before all others; then the rings of live pods shrink, the largest first: all above a
+common level go down to it, but none below two segments, so that who asks for much takes nothing from who
+asks for little; then clips have to give; a new point is refused last.
 
 It gets short before it is full: a ring counts with twice what it holds (or its limit, if that is less), so
 that it cannot outgrow the budget between two plans.
@@ -11,9 +12,6 @@ that it cannot outgrow the budget between two plans.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-
-WHOLE = 1000
-"""Shares are counted in thousandths of what was asked for."""
 
 _SHRINK_TO = 95
 _GROW_ABOVE = 85
@@ -93,10 +91,12 @@ class Plan:
     rings need the rest."""
     notes: tuple[str, ...] = ()
     """Sentences for the status of recordings, while something is less than was asked for."""
-    share: int = WHOLE
-    """Thousandths of what was asked for that the live rings get."""
+    level_bytes: int | None = None
+    """The most that a live ring gets, but for two segments; None: as much as was asked."""
+    share: float = 1.0
+    """What the live rings get together of what was asked for."""
     pressed: frozenset[str] = frozenset()
-    """Points whose rings would use more than their share: they count with what they were asked to hold."""
+    """Points whose rings would use more than the level: they count with what they were asked to hold."""
 
 
 def plan(
@@ -134,23 +134,29 @@ def plan(
     recorded = {ring.point for ring in rings}
     pressed = before.pressed & recorded
     others = [ring for ring in ended if ring.point not in recorded]
-    removals, kept_bytes = _remove(others, room_bytes - _claims(rings, WHOLE, pressed), now_ns, cause)
+    removals, kept_bytes = _remove(others, room_bytes - _claims(rings, pressed), now_ns, cause)
     room_bytes -= kept_bytes
-    share = _share(rings, room_bytes, pressed, before.share)
-    limits = {ring.point: _limit(ring, share) for ring in rings}
-    if share == WHOLE:
-        pressed = frozenset()
-    else:
-        pressed |= {ring.point for ring in rings if _reach(ring) >= limits[ring.point]}
+    level_bytes = _level(rings, room_bytes, pressed, before.level_bytes)
+    limits = {ring.point: _limit(ring, level_bytes) for ring in rings}
+    asked_bytes, limit_bytes = sum(ring.asked_bytes for ring in rings), sum(limits.values())
+    short = limit_bytes < asked_bytes
+    pressed |= {ring.point for ring in rings if _reach(ring) >= limits[ring.point]}
     least_bytes = sum(ring.least_bytes for ring in rings)
     return Plan(
         limits=limits,
         removals=tuple(removals),
         refused=refused,
         clips_bytes=max(0, allowed_bytes - least_bytes),
-        notes=tuple(_notes(disk, cause, share, rings, clips_bytes + least_bytes - allowed_bytes)),
-        share=share,
-        pressed=pressed,
+        notes=tuple(
+            _notes(
+                _shortage(disk, cause),
+                max(limits.values()) if short else None,
+                clips_bytes + least_bytes - allowed_bytes,
+            )
+        ),
+        level_bytes=level_bytes if short else None,
+        share=limit_bytes / asked_bytes if short else 1.0,
+        pressed=pressed if short else frozenset(),
     )
 
 
@@ -195,33 +201,41 @@ def _remove(
     return removals, kept_bytes
 
 
-def _share(rings: Sequence[LiveRing], room_bytes: int, pressed: frozenset[str], last: int) -> int:
-    """The share of what they were asked to hold that all rings get; the last one, as long as that will do."""
-    if _largest_share(rings, room_bytes, pressed) < last:
-        return _largest_share(rings, room_bytes * _SHRINK_TO // 100, pressed)
-    if _largest_share(rings, room_bytes * _GROW_ABOVE // 100, pressed) > last:
-        return _largest_share(rings, room_bytes * _SHRINK_TO // 100, pressed)
+def _level(
+    rings: Sequence[LiveRing], room_bytes: int, pressed: frozenset[str], last_bytes: int | None
+) -> int:
+    """The level above which no ring gets more; the last one, as long as that will do."""
+    whole_bytes = max((ring.asked_bytes for ring in rings), default=0)
+    last = whole_bytes if last_bytes is None else min(last_bytes, whole_bytes)
+    if _highest_level(rings, room_bytes, pressed) < last:
+        return _highest_level(rings, room_bytes * _SHRINK_TO // 100, pressed)
+    if _highest_level(rings, room_bytes * _GROW_ABOVE // 100, pressed) > last:
+        return _highest_level(rings, room_bytes * _SHRINK_TO // 100, pressed)
     return last
 
 
-def _largest_share(rings: Sequence[LiveRing], room_bytes: int, pressed: frozenset[str]) -> int:
-    low, high = 0, WHOLE
-    while low < high:
-        middle = (low + high + 1) // 2
-        if _claims(rings, middle, pressed) <= room_bytes:
-            low = middle
-        else:
-            high = middle - 1
-    return low
+def _highest_level(rings: Sequence[LiveRing], room_bytes: int, pressed: frozenset[str]) -> int:
+    """To which the room fills all rings evenly, as water does: each from its least to what it claims."""
+    left_bytes = room_bytes - sum(ring.least_bytes for ring in rings)
+    if left_bytes < 0:
+        return 0
+    turns = [(ring.least_bytes, 1) for ring in rings] + [(_claim(ring, pressed), -1) for ring in rings]
+    level = filling = 0
+    for turn, change in sorted(turns):
+        if filling * (turn - level) > left_bytes:
+            return level + left_bytes // filling
+        left_bytes -= filling * (turn - level)
+        level, filling = turn, filling + change
+    return max((ring.asked_bytes for ring in rings), default=0)
 
 
-def _claims(rings: Iterable[LiveRing], share: int, pressed: frozenset[str]) -> int:
-    """What the rings may come to take, before there is another plan, if they get this share."""
-    return sum(
-        limit if ring.point in pressed else min(limit, _reach(ring))
-        for ring in rings
-        for limit in (_limit(ring, share),)
-    )
+def _claims(rings: Iterable[LiveRing], pressed: frozenset[str]) -> int:
+    return sum(_claim(ring, pressed) for ring in rings)
+
+
+def _claim(ring: LiveRing, pressed: frozenset[str]) -> int:
+    """What it may come to take before there is another plan, if it gets what was asked for."""
+    return ring.asked_bytes if ring.point in pressed else min(ring.asked_bytes, _reach(ring))
 
 
 def _reach(ring: LiveRing) -> int:
@@ -229,24 +243,16 @@ def _reach(ring: LiveRing) -> int:
     return max(ring.least_bytes, 2 * ring.bytes + ring.segment_bytes)
 
 
-def _limit(ring: LiveRing, share: int) -> int:
-    return max(ring.least_bytes, ring.asked_bytes * share // WHOLE)
+def _limit(ring: LiveRing, level_bytes: int) -> int:
+    return min(ring.asked_bytes, max(ring.least_bytes, level_bytes))
 
 
-def _notes(
-    disk: Disk, cause: Cause, share: int, rings: Sequence[LiveRing], missing_bytes: int
-) -> Iterable[str]:
-    if share < WHOLE:
-        limit_bytes = sum(_limit(ring, share) for ring in rings)
-        asked_bytes = sum(ring.asked_bytes for ring in rings)
-        yield (
-            f"{_shortage(disk, cause)}: rings hold {100 * limit_bytes // max(1, asked_bytes)} % "
-            "of what was asked for, "
-            "and those of ended pods are not kept"
-        )
+def _notes(shortage: str, most_bytes: int | None, missing_bytes: int) -> Iterable[str]:
+    if most_bytes is not None:
+        yield f"{shortage}: no ring gets more than {size(most_bytes)}, and those of ended pods are not kept"
     if missing_bytes > 0:
         yield (
-            f"{_shortage(disk, cause)}: {size(missing_bytes)} of clips have to go although all rings are at "
+            f"{shortage}: {size(missing_bytes)} of clips have to go although all rings are at "
             "their smallest: pull what you need"
         )
 

@@ -34,7 +34,7 @@ def agent_figures(
             budget_bytes=disk.budget_bytes,
             rings_bytes=sum(each.ring_bytes for each in figures),
             clips_bytes=rings.clips_bytes,
-            ring_share=plan.share / 1000,
+            ring_share=plan.share,
         ),
         recordings=figures,
         watches=watches,

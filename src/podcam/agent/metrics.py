@@ -83,7 +83,7 @@ class DiskFigures:
     rings_bytes: int
     clips_bytes: int
     ring_share: float
-    """What live rings get of what was asked for, 0 to 1."""
+    """What live rings get together of what was asked for, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,7 @@ def _of_disk(disk: DiskFigures) -> Iterable[Metric]:
         ("disk_budget_bytes", "What all rings and clips of the node may take.", disk.budget_bytes),
         ("disk_rings_bytes", "What rings take that no clip holds too.", disk.rings_bytes),
         ("disk_clips_bytes", "What clips take.", disk.clips_bytes),
-        ("disk_ring_share", "What live rings get of what was asked for, 0 to 1.", disk.ring_share),
+        ("disk_ring_share", "What live rings get together of what was asked for, 0 to 1.", disk.ring_share),
     ):
         yield _gauge(name, text, (Sample(value),))
 

@@ -235,7 +235,8 @@ def _disk(subject: str, state: str, metrics: str) -> Finding:
         return Finding(
             subject,
             found,
-            f"rings get {share:.0%} of what was asked for: take smaller ones, stop recordings, delete clips",
+            f"rings get {share:.0%} of what was asked for together, as the largest are cut: take smaller "
+            "ones, stop recordings, delete clips",
         )
     return Finding(subject, found)
 

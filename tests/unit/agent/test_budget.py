@@ -51,19 +51,43 @@ def test_a_ring_whose_files_are_all_in_clips_stays_as_its_end_would_free_nothing
     assert made.removals == (Removal("second", Cause.BUDGET),)
 
 
-def test_live_rings_shrink_to_the_same_share_when_no_ended_ring_is_left() -> None:
-    made = plan(budget(750), [ring("a", 250), ring("b", 1000, asked=1000)], [ended("c", 1, 1)], 0, NOW_NS)
-    assert made.removals == (Removal("c", Cause.BUDGET),)
-    assert made.share == 570
-    assert made.limits == {"a": 142_500_000, "b": 570_000_000}
+def test_the_largest_rings_shrink_to_one_level_when_no_ended_ring_is_left() -> None:
+    rings = [ring("a", 150, asked=150), ring("b", 1000, asked=1000), ring("c", 400, asked=750)]
+    made = plan(budget(1000), rings, [ended("d", 1, 1)], 0, NOW_NS)
+    assert made.removals == (Removal("d", Cause.BUDGET),)
+    assert made.limits == {"a": 150 * MB, "b": 400 * MB, "c": 400 * MB}
+    assert made.level_bytes == 400 * MB
+    assert made.share == 0.5
     (note,) = made.notes
     assert note == (
-        "the disk budget of the node, 750 MB, is used up: rings hold 57 % of what was asked for, "
+        "the disk budget of the node, 1.0 GB, is used up: no ring gets more than 400 MB, "
         "and those of ended pods are not kept"
     )
 
 
-def test_a_ring_that_holds_little_leaves_its_share_to_the_others() -> None:
+def test_whoever_asks_for_more_than_there_is_cuts_nobody_else_s_ring() -> None:
+    before = Plan()
+    modest = [ring(f"modest-{number}", 250) for number in range(8)]
+    for megabytes in (1_000, 5_000, 9_000, 15_000, 17_000):
+        greedy = ring("greedy", megabytes, asked=1_000_000)
+        before = plan(budget(20_000), [greedy, *modest], [], 0, NOW_NS, before=before)
+        assert {before.limits[each.point] for each in modest} == {250 * MB}
+    assert before.limits["greedy"] == 17_000 * MB
+
+
+def test_the_note_is_true_of_a_ring_that_is_larger_than_the_others_at_its_smallest() -> None:
+    rings = [ring("a", 250), ring("b", 250), ring("wide", 100, asked=300, segment=50)]
+    made = plan(budget(200), rings, [], 0, NOW_NS)
+    assert made.limits == {"a": 50 * MB, "b": 50 * MB, "wide": 100 * MB}
+    assert "no ring gets more than 100 MB" in made.notes[0]
+
+
+def test_nothing_is_cut_where_all_rings_asked_for_their_least() -> None:
+    made = plan(budget(50), [ring("a", 50, asked=50), ring("b", 50, asked=50)], [], 0, NOW_NS)
+    assert (made.limits, made.level_bytes, made.share) == ({"a": 50 * MB, "b": 50 * MB}, None, 1.0)
+
+
+def test_a_ring_that_holds_little_leaves_its_part_to_the_others() -> None:
     made = plan(budget(300), [ring("busy", 200), ring("idle", 1)], [], 0, NOW_NS)
     assert made.limits == {"busy": 250 * MB, "idle": 250 * MB}
 
@@ -120,15 +144,16 @@ def test_a_little_more_room_changes_nothing_and_clearly_more_does() -> None:
     rings = [ring("a", 250), ring("b", 250)]
     first = plan(budget(400), rings, [], 0, NOW_NS)
     shrunk = [ring("a", 190), ring("b", 190)]
-    assert (first.share, first.limits["a"]) == (760, 190 * MB)
+    assert (first.level_bytes, first.share) == (190 * MB, 0.76)
     assert plan(budget(420), shrunk, [], 0, NOW_NS, before=first) == Plan(
-        limits=first.limits,
+        limits={"a": 190 * MB, "b": 190 * MB},
         clips_bytes=320 * MB,
         notes=tuple(note.replace("400", "420") for note in first.notes),
-        share=first.share,
+        level_bytes=190 * MB,
+        share=0.76,
         pressed=first.pressed,
     )
-    assert plan(budget(480), shrunk, [], 0, NOW_NS, before=first).share == 912
+    assert plan(budget(480), shrunk, [], 0, NOW_NS, before=first).level_bytes == 228 * MB
     assert plan(budget(600), shrunk, [], 0, NOW_NS, before=first) == Plan(
         limits={"a": 250 * MB, "b": 250 * MB}, clips_bytes=500 * MB
     )

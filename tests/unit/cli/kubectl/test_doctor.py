@@ -180,7 +180,10 @@ def test_pods_that_admission_refuses(cluster: FakeCluster, capsys: pytest.Captur
 
 @pytest.mark.parametrize(
     ("free", "share", "said"),
-    [(5e9, 1.0, "free space is below 20.0 GB"), (50e9, 0.5, "rings get 50% of what was asked for")],
+    [
+        (5e9, 1.0, "free space is below 20.0 GB"),
+        (50e9, 0.5, "rings get 50% of what was asked for together, as the largest are cut"),
+    ],
 )
 def test_disks_that_are_short(
     free: float, share: float, said: str, cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
