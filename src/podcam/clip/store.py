@@ -79,6 +79,17 @@ class ClipStore:
                 raise
             return Clip(path, manifest, pinned=False, bytes=0)
 
+    def remove_unbegun(self) -> None:
+        """Removes the folders of clips whose maker was killed before their first manifest was there.
+
+        Such a folder holds nothing else; whatever somebody has put beside the clips stays.
+        """
+        for path in self._folders():
+            if not (path / MANIFEST).exists():
+                with suppress(OSError):
+                    (path / f".{MANIFEST}").unlink(missing_ok=True)
+                    path.rmdir()
+
     @staticmethod
     def name_of(created_ns: int, label: str) -> str:
         """The id of a clip, but for the number that tells it from others of the same second."""

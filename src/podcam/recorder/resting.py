@@ -36,8 +36,13 @@ def clip_at_rest(folder: RecorderFolder, last_ns: int, reason: str) -> Clip:
 
 
 def complete_left_open(folder: RecorderFolder, warn: Callable[[str], None]) -> None:
-    """Complete the clips whose recorder died before they were, with what the rings still hold."""
-    left_open = [clip for clip in ClipStore(folder.clips).clips() if clip.manifest.state == OPEN]
+    """Complete the clips whose recorder died before they were, with what the rings still hold.
+
+    One that has no manifest yet goes: whoever asked for it may ask again.
+    """
+    store = ClipStore(folder.clips)
+    store.remove_unbegun()
+    left_open = [clip for clip in store.clips() if clip.manifest.state == OPEN]
     rings = resting_rings(folder) if left_open else {}
     for clip in left_open:
         manifest = clip.manifest

@@ -81,6 +81,17 @@ def test_a_part_whose_ring_is_gone_stays(folder: RecorderFolder) -> None:
     assert all(segments_in(clip.path / part.folder) for part in parts)
 
 
+def test_one_that_had_no_manifest_yet_can_be_asked_for_again(folder: RecorderFolder) -> None:
+    for name in ("ns_clip", "ns_other"):
+        (folder.clips / name).mkdir()
+    (folder.clips / "ns_clip" / ".manifest.json").write_text("{")
+    (folder.clips / "somebody's").mkdir()
+    (folder.clips / "somebody's" / "notes").touch()
+    complete_left_open(folder, pytest.fail)
+    assert [path.name for path in folder.clips.iterdir()] == ["somebody's"]
+    assert left_open(folder).path.name == "ns_clip"
+
+
 def test_a_clip_at_rest_counts_back_from_the_last_packet(folder: RecorderFolder) -> None:
     a_ring(folder, "a", "web")
     clip = clip_at_rest(folder, 5 * SECOND, "by hand")
