@@ -69,6 +69,54 @@ def test_a_clip_that_somebody_asks_for_is_kept_and_goes_with_its_object(recorded
     wait_until(lambda: not folder.exists())
 
 
+def asked_for(node: Node, seconds_ahead: int) -> Path:
+    """The folder of a clip that somebody asks for, of a window that is open still, once it holds packets."""
+    second, now_ns = 10**9, time.time_ns()
+    window = {
+        "start": format_time(now_ns - 60 * second),
+        "end": format_time(now_ns + seconds_ahead * second),
+    }
+    metadata = {"namespace": "shop", "name": "mine"}
+    node.cluster.put(CLIPS, {"metadata": metadata, "spec": {"recording": "checkout", "window": window}})
+    network_lab.exchange(node.network, node.peer, "10.9.0.2", 5432)
+    folder = node.clip_folder(node.wait_for_clip("Freezing"))
+    wait_until(lambda: packets_in(folder))
+    return folder
+
+
+def packets_in(clip: Path) -> int:
+    """As far as the recorder has written down what it holds."""
+    return sum(part.totals.packets for part in read_manifest(clip).parts)
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_a_clip_goes_on_to_the_end_of_its_window_when_an_agent_follows_another(
+    recorded: Node, killed: bool
+) -> None:
+    folder = asked_for(recorded, seconds_ahead=600)
+    if killed:
+        recorded.kill()
+    else:
+        recorded.stop()
+    left = read_manifest(folder)
+    recorded.start()
+    wait_until(lambda: [line["text"] for line in recorded.log()].count("keeping a clip") == 2)
+    manifest = read_manifest(folder)
+    assert (manifest.state, manifest.parts[0].totals.packets) == ("open", left.parts[0].totals.packets)
+    assert manifest.window.end_ns > time.time_ns() + 300 * 10**9
+    recorded.wait_for_clip("Freezing")
+
+
+def test_a_clip_whose_window_ended_without_an_agent_is_told_by_the_next(recorded: Node) -> None:
+    folder = asked_for(recorded, seconds_ahead=2)
+    recorded.kill()
+    time.sleep(2)
+    recorded.start()
+    (part,) = recorded.wait_for_clip()["status"]["parts"].values()
+    assert part["state"] == "Complete"
+    assert part["packets"] == packets_in(folder) > 0
+
+
 def test_a_failure_while_the_api_server_is_away_has_its_clip_afterwards(recorded: Node) -> None:
     recorded.cluster.away()
     recorded.fails()

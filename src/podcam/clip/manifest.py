@@ -68,7 +68,7 @@ class Manifest:
     points: tuple[str, ...] | None = None
     """The ids of the points that were asked for; None for all of the recording."""
     interrupted: bool = False
-    """Whether its recorder ended before it was complete: its end may be missing."""
+    """Whether its recorder ended before its window did: its end may be missing."""
     names: Mapping[str, str] = field(default_factory=dict)
     """By address, what people call who has it: "pod default/web-7d", "service default/db", a host's name."""
 

@@ -200,6 +200,7 @@ class GrowingClip:
             self.clip.manifest,
             window=window,
             state=OPEN if self.ended_ns is None else COMPLETE,
+            interrupted=window != self.opened.window,
             triggers=tuple(self.opened.triggers),
             parts=tuple(parts),
             warnings=(*self.warnings, *_unlisted(self.opened)),
