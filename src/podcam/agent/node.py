@@ -99,6 +99,7 @@ class Node:
             writes=writes,
             call=call,
             later=later,
+            guard=guard,
             clock=clock,
             log=log,
         )

@@ -12,6 +12,7 @@ from podcam.agent.clip_status import PartState, expected_nodes
 from podcam.agent.clips import Clips, KeepingRecorder
 from podcam.agent.clock import Clock
 from podcam.agent.grants import Grants
+from podcam.agent.guard import Guard
 from podcam.agent.log import Log
 from podcam.agent.marks import Marks
 from podcam.agent.naming import Name, PointId, clip_folder, wire_clip_name
@@ -45,6 +46,7 @@ class NodeClips:
         writes: the requests to the API server.
         call: runs a function in the agent's thread.
         later: calls a function in so many seconds.
+        guard: calls what must not end the agent.
         clock: what time it is.
         log: for what happens.
     """
@@ -64,6 +66,7 @@ class NodeClips:
         writes: Outbox,
         call: Callable[[Callable[[], None]], None],
         later: Callable[[float, Callable[[], None]], Timer],
+        guard: Guard,
         clock: Clock,
         log: Log,
     ) -> None:
@@ -74,7 +77,7 @@ class NodeClips:
         self._clock = clock
         reader = settings.pod, settings.http_port, public_key
         self._aspect = ClipAspect(objects.clips, objects.recordings, reader)
-        self.statuses = Statuses(self._aspect, settings.node, objects.clips, writes, later, clock)
+        self.statuses = Statuses(self._aspect, settings.node, objects.clips, writes, later, guard, clock)
         self._peers = Peers(writes, call, log, clock.now_ns)
         self.kept = Clips(
             node=settings.node,

@@ -117,7 +117,7 @@ class NodeRecordings:
         aspect = RecordingAspect(
             objects.recordings, self.points.of, self.rings.bytes_of, self._notes, tallies
         )
-        self.statuses = Statuses(aspect, settings.node, objects.recordings, writes, later, clock)
+        self.statuses = Statuses(aspect, settings.node, objects.recordings, writes, later, guard, clock)
         self._subscribe()
 
     def _subscribe(self) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from podcam.agent.clip_status import Merge
 from podcam.agent.clock import Clock
 from podcam.agent.collection import Collection
+from podcam.agent.guard import Guard
 from podcam.agent.turns import Turn
 from podcam.agent.writes import Outbox
 from podcam.kube import Api, Kind, path_of
@@ -70,6 +71,7 @@ class Statuses:
         objects: as the watch tells.
         writes: the requests to the API server.
         later: calls a function in so many seconds.
+        guard: calls what looks at an object: one that cannot be read keeps no other from being told.
         clock: what time it is.
     """
 
@@ -80,6 +82,7 @@ class Statuses:
         objects: Collection[Any],
         writes: Outbox,
         later: Callable[[float, Callable[[], None]], Timer],
+        guard: Guard,
         clock: Clock,
     ) -> None:
         self._aspect = aspect
@@ -87,6 +90,7 @@ class Statuses:
         self._objects = objects
         self._writes = writes
         self._later = later
+        self._guard = guard
         self._clock = clock
         self._kept: dict[str, _Kept] = {}
         self._dirty: set[str] = set()
@@ -111,7 +115,7 @@ class Statuses:
         """Look at all that has changed."""
         dirty, self._dirty = self._dirty, set()
         for key in sorted(dirty):
-            self._look(key)
+            self._guard(key, self._look, key)
 
     def _look(self, key: str) -> None:
         if self._objects.get(key) is None or not self._objects.complete:

@@ -33,7 +33,8 @@ class Cluster:
         self.notes: tuple[str, ...] = ()
         self.ring_bytes = 0
         self.tallies = Tallies(self.clock.now_ns)
-        self.recordings = Collection(Recording.parse, Guard(paper_log()[0]), with_status=True)
+        guard = Guard(paper_log()[0])
+        self.recordings = Collection(Recording.parse, guard, with_status=True)
         aspect = RecordingAspect(
             self.recordings,
             lambda _key: self.points,
@@ -41,7 +42,9 @@ class Cluster:
             lambda _key: self.notes,
             self.tallies,
         )
-        self.statuses = Statuses(aspect, "node-1", self.recordings, self.writes, self.clock.later, self.clock)
+        self.statuses = Statuses(
+            aspect, "node-1", self.recordings, self.writes, self.clock.later, guard, self.clock
+        )
         self.status: dict[str, Any] = {}
         self.recordings.take(Listed((_recording(self.status),)))
 
@@ -122,6 +125,16 @@ def test_what_was_written_is_not_written_again_before_it_comes_back(cluster: Clu
     cluster.hear()
     entries = [manager for manager, _ in cluster.passes(5) if manager == "podcam-agent-node-1"]
     assert entries == []
+
+
+def test_a_status_that_cannot_be_read_keeps_no_other_from_being_written(cluster: Cluster) -> None:
+    garbled = _recording({"nodes": {"node-2": {"points": [{"pod": "web-9", "since": "yesterday"}]}}}, "uid-2")
+    garbled["metadata"]["name"] = "before-checkout"
+    cluster.recordings.take(Changed(garbled))
+    cluster.points = [_point()]
+    cluster.statuses.changed(KEY)
+    cluster.passes(3)
+    assert cluster.status["points"] == "1/1"
 
 
 def test_counters_alone_are_written_seldom(cluster: Cluster) -> None:
