@@ -1,15 +1,17 @@
 """The rings on a node's disk: how large they are and may be, and when those of ended points go."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import Protocol
 
 from podcam.agent import budget
 from podcam.agent.budget import Disk, EndedRing, LiveRing, Plan
 from podcam.agent.clock import Clock
+from podcam.agent.disk_use import ClipSizes, bytes_alone
 from podcam.agent.log import Log
 from podcam.agent.matching import Refusal
 from podcam.agent.naming import PointId
@@ -24,6 +26,9 @@ from podcam.ring import parse_segment_name, read_totals, segments_in
 _SECOND_NS = 1_000_000_000
 DEFAULT_RETENTION_NS = 3600 * _SECOND_NS
 """Of rings whose recording is not known any more."""
+_LOOK_LASTS_SECONDS = 10.0
+"""For so long new points are admitted by what was seen: a look takes long where much lies, and their packets
+pass by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,26 @@ class RingTerms:
     asked_bytes: int
     segment_bytes: int
     retention_ns: int = DEFAULT_RETENTION_NS
+
+
+@dataclass(slots=True)
+class _Look:
+    """What lay on the disk when somebody looked, without what was removed since."""
+
+    taken: float
+    """On the monotonic clock."""
+    disk: Disk
+    clips_bytes: int
+    ring_bytes: dict[str, int]
+    """What each ring takes that no clip holds too, by point."""
+    last_ns: dict[str, int]
+    """When those that hold a segment were last written."""
+
+    def forget(self, point_id: str) -> None:
+        """A ring was removed."""
+        self.last_ns.pop(point_id, None)
+        freed_bytes = self.ring_bytes.pop(point_id, 0)
+        self.disk = replace(self.disk, free_bytes=self.disk.free_bytes + freed_bytes)
 
 
 class LimitingRecorder(Protocol):
@@ -86,9 +111,8 @@ class Rings:
         self._known_terms: dict[str, RingTerms] = {}
         self._limits: dict[str, int] = {}
         self._clips_limit = 0
-        self.clips_bytes = 0
-        """What all clips took at the last look."""
-        self._ended_bytes: dict[str, int] = {}
+        self._clip_sizes = ClipSizes(folder.clips)
+        self._seen = _Look(-inf, Disk(0, 0, 0), 0, {}, {})
         self._ended: dict[str, float] = {}
         """When the points of ended rings ended, on the monotonic clock: setting the wall clock does not make
         them older."""
@@ -150,9 +174,9 @@ class Rings:
                 "be removed from the node, and must not be mixed with what comes: the agent's log says why",
             )
         terms = self._terms_of(recording)
-        own = _bytes_alone(self._folder.ring(point_id))
-        new = LiveRing(point_id, own, terms.asked_bytes, terms.segment_bytes)
-        plan = self._carry_out([new])
+        if self._clock.monotonic() - self._seen.taken > _LOOK_LASTS_SECONDS:
+            self._seen = self._look()
+        plan = self._carry_out([LiveRing(point_id, 0, terms.asked_bytes, terms.segment_bytes)])
         if point_id in plan.refused:
             return Refusal("NodeBudget", plan.refused[point_id])
         limit = plan.limits[point_id]
@@ -168,7 +192,9 @@ class Rings:
     def keep_within(self) -> None:
         """Let go what is over the budgets, and give back what there is room for."""
         self.drop_disowned()
+        self._seen = self._look()
         self._carry_out([])
+        self._forget_lost()
 
     def reach(self, recording: str, pods: tuple[str, ...] | None, window: Window) -> bool:
         """Whether a ring of the recording may hold packets of the window."""
@@ -183,7 +209,7 @@ class Rings:
         """What the rings of a recording take on disk."""
         totals = self._recorder.totals()
         sizes = [
-            totals.get(point.id, {}).get("ring_bytes") or self._ended_bytes.get(point.id, 0)
+            totals.get(point.id, {}).get("ring_bytes") or self._seen.ring_bytes.get(point.id, 0)
             for point in self._points.of(recording)
         ]
         return sum(sizes)
@@ -193,6 +219,11 @@ class Rings:
         live = [point for point in self._points.of(recording) if point.live]
         asked = self._terms_of(recording).asked_bytes
         return sum(self._limits.get(point.id, asked) for point in live), asked * len(live)
+
+    @property
+    def clips_bytes(self) -> int:
+        """What all clips took at the last look."""
+        return self._seen.clips_bytes
 
     def clips_limit(self) -> int:
         """What all clips may take as things stand."""
@@ -213,16 +244,25 @@ class Rings:
 
     # --- the plan ---
 
+    def _look(self) -> _Look:
+        resting = resting_rings(self._folder)
+        paths = {point.id: self._folder.ring(point.id) for point in self._points.all.values() if point.live}
+        paths |= {point_id: ring.path for point_id, ring in resting.items()}
+        return _Look(
+            taken=self._clock.monotonic(),
+            disk=self.disk(),
+            clips_bytes=self._clip_sizes.total_bytes(),
+            ring_bytes={point_id: bytes_alone(path) for point_id, path in paths.items()},
+            last_ns={point_id: ring.last_ns for point_id, ring in resting.items()},
+        )
+
     def _carry_out(self, new: list[LiveRing]) -> Plan:
         live = [self._live_ring(point) for point in self._points.all.values() if point.live]
-        ended = list(self._ended_rings())
-        self._ended_bytes = {ring.point: ring.bytes for ring in ended}
-        self.clips_bytes = _bytes_of(self._folder.clips)
         self.plan = plan = budget.plan(
-            self.disk(),
+            self._seen.disk,
             [ring for ring in live if ring.point not in {other.point for other in new}],
-            ended,
-            self.clips_bytes,
+            list(self._ended_rings()),
+            self._seen.clips_bytes,
             self._clock.now_ns(),
             new=new,
             before=self.plan,
@@ -233,7 +273,6 @@ class Rings:
             limit = plan.limits.get(ring.point)
             if limit is not None and self._limits.get(ring.point, ring.asked_bytes) != limit:
                 self._limit(ring.point, limit)
-        self._forget_lost(set(self._ended_bytes))
         self._limits = {point: limit for point, limit in self._limits.items() if point in plan.limits}
         clips_limit = min(self.clips_limit(), plan.clips_bytes)
         if clips_limit != self._clips_limit:
@@ -241,10 +280,10 @@ class Rings:
             self._recorder.limit_clips(clips_limit)
         return plan
 
-    def _forget_lost(self, ended: set[str]) -> None:
+    def _forget_lost(self) -> None:
         """Points that ended before a packet came, or whose rings somebody else removed: nothing is kept."""
         for point in list(self._points.all.values()):
-            if point.state is PointState.ENDED and not point.live and point.id not in ended:
+            if point.state is PointState.ENDED and not point.live and point.id not in self._seen.last_ns:
                 self._remove_folder(point.id)
                 self._points.lose_ring(point.id)
         concerned = self._points.recordings
@@ -265,27 +304,25 @@ class Rings:
     def _live_ring(self, point: NodePoint) -> LiveRing:
         terms = self._terms_of(point.recording)
         return LiveRing(
-            point.id, _bytes_alone(self._folder.ring(point.id)), terms.asked_bytes, terms.segment_bytes
+            point.id, self._seen.ring_bytes.get(point.id, 0), terms.asked_bytes, terms.segment_bytes
         )
 
     def _ended_rings(self) -> Iterator[EndedRing]:
         known, self._ended = self._ended, {}
         now_ns, now = self._clock.now_ns(), self._clock.monotonic()
-        for point_id, ring in resting_rings(self._folder).items():
+        for point_id, last_ns in self._seen.last_ns.items():
             point = self._points.all.get(point_id)
             if point is not None and point.live:
                 continue
             ended = known.get(point_id)
             if ended is None:
-                last_ns = ring.last_ns
-                if point is not None and point.recorded:
-                    last_ns = max(last_ns, point.since_ns)
-                ended = now - max(0, now_ns - last_ns) / _SECOND_NS
+                since_ns = point.since_ns if point is not None and point.recorded else last_ns
+                ended = now - max(0, now_ns - max(last_ns, since_ns)) / _SECOND_NS
             self._ended[point_id] = ended
             ended_ns = now_ns - int((now - ended) * _SECOND_NS)
             recording = point_id.rpartition("/")[0]
             yield EndedRing(
-                point_id, _bytes_alone(ring.path), ended_ns, self._terms_of(recording).retention_ns
+                point_id, self._seen.ring_bytes[point_id], ended_ns, self._terms_of(recording).retention_ns
             )
 
     def _terms_of(self, recording: str) -> RingTerms:
@@ -307,6 +344,7 @@ class Rings:
             return False
         self._log.info("removed the ring of an ended point", point=removal.point, why=removal.cause.value)
         self._removed(removal.point, removal.cause)
+        self._seen.forget(removal.point)
         self._points.lose_ring(removal.point)
         return True
 
@@ -327,28 +365,3 @@ def _first_ns(ring: Path) -> int:
             first_ns = read_totals(segment).first_ns
             return made_ns if first_ns is None else min(made_ns, first_ns)
     return 0
-
-
-def _statuses(folder: Path) -> Iterable[os.stat_result]:
-    """Of all files below a folder; those that go meanwhile are passed over."""
-    waiting = [folder]
-    while waiting:
-        try:
-            with os.scandir(waiting.pop()) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(Path(entry.path))
-                    else:
-                        yield entry.stat(follow_symlinks=False)
-        except FileNotFoundError:
-            continue
-
-
-def _bytes_of(folder: Path) -> int:
-    """On disk, each file counted once however often it is linked."""
-    return sum({status.st_ino: status.st_blocks * 512 for status in _statuses(folder)}.values())
-
-
-def _bytes_alone(folder: Path) -> int:
-    """On disk, without the files that a clip holds too: what would be free without it."""
-    return sum(status.st_blocks * 512 for status in _statuses(folder) if status.st_nlink == 1)

@@ -77,6 +77,12 @@ class Node:
         os.utime(segment, ns=(written_ns, written_ns))
         return ring
 
+    def holds_clip(self, size_bytes: int) -> None:
+        """A clip on the disk."""
+        kept = self.folder.clips / "shop_kept" / "web-1"
+        kept.mkdir(parents=True)
+        (kept / SEGMENT).write_bytes(b"\1" * size_bytes)
+
     def records(self, name: str) -> str:
         """The pod runs."""
         found = pod(name)
@@ -292,6 +298,60 @@ def test_then_rings_shrink_and_a_new_point_is_refused_last(tmp_path: Path) -> No
     refused = node.rings.admit("shop/checkout/web-4", "shop/checkout")
     assert isinstance(refused, Refusal)
     assert refused.reason == "NodeBudget"
+
+
+def test_a_point_is_admitted_by_what_was_seen_last(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    node.holds("web-1", MB)
+    node.holds_clip(MB)
+    node.rings.keep_within()
+    read: list[object] = []
+    for name in ("scandir", "listdir"):
+        monkeypatch.setattr(os, name, read.append)
+    assert node.rings.admit("shop/checkout/web-1", "shop/checkout") is None
+    assert node.rings.admit("shop/checkout/web-2", "shop/checkout") is None
+    assert read == []
+
+
+def test_what_was_seen_long_ago_is_looked_at_again_before_a_point_is_admitted(node: Node) -> None:
+    node.rings.keep_within()
+    node.holds_clip(99 * MB)
+    node.clock.passes(5)
+    assert node.rings.admit("shop/checkout/web-1", "shop/checkout") is None
+    node.clock.passes(6)
+    assert isinstance(node.rings.admit("shop/checkout/web-1", "shop/checkout"), Refusal)
+
+
+def test_points_that_were_admitted_since_the_last_look_count(tmp_path: Path) -> None:
+    node = Node(tmp_path / "podcam", 6 * MB)
+    node.rings.keep_within()
+    for name in ("web-1", "web-2", "web-3"):
+        node.records(name)
+    assert isinstance(node.rings.admit("shop/checkout/web-4", "shop/checkout"), Refusal)
+
+
+def test_a_ring_that_ended_since_the_last_look_is_kept_and_counts(tmp_path: Path) -> None:
+    node = Node(tmp_path / "podcam", 10 * MB)
+    ended = node.records("web-1")
+    ring = node.holds("web-1", 4 * MB)
+    node.rings.keep_within()
+    node.wanted.clear()
+    node.reconciler.reconcile(node.wanted)
+    node.reconciler.stopped(ended, "the pod has ended")
+    for name in ("web-2", "web-3"):
+        node.records(name)
+    assert (ring.exists(), node.points.all[ended].state) == (True, "Ended")
+    node.records("web-4")
+    assert node.went == [(ended, Cause.BUDGET)]
+
+
+def test_what_is_removed_for_a_new_point_is_removed_once(tmp_path: Path) -> None:
+    node = Node(tmp_path / "podcam", 9 * MB)
+    node.holds("old", 8 * MB)
+    node.rings.restore()
+    node.rings.keep_within()
+    for name in ("web-1", "web-2"):
+        node.records(name)
+    assert node.went == [("shop/checkout/old", Cause.BUDGET)]
 
 
 def test_a_ring_that_is_opened_anew_keeps_its_limit(tmp_path: Path) -> None:
