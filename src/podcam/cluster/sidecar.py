@@ -33,7 +33,14 @@ from podcam.cluster.fetching import (
     short,
     told,
 )
-from podcam.errors import ClipError, ForbiddenError, KubernetesError, PodcamError, UnreachableError
+from podcam.errors import (
+    ClipError,
+    ForbiddenError,
+    KubernetesError,
+    NotFoundError,
+    PodcamError,
+    UnreachableError,
+)
 from podcam.kube import PODS, SERVICES, Answer, Api, KubectlForward, Object, Pod, list_objects, path_of
 from podcam.model.text import printable
 
@@ -97,8 +104,12 @@ def pod_recorders(api: Api, namespace: str | None) -> list[PodRecorder]:
 
 
 def pod_recorder(api: Api, namespace: str, name: str) -> PodRecorder:
-    """The pod of this name."""
-    return PodRecorder.of(api.get(path_of(PODS, namespace, name)))
+    """The pod of this name. Raises NotFoundError where the namespace has none."""
+    try:
+        return PodRecorder.of(api.get(path_of(PODS, namespace, name)))
+    except NotFoundError as error:
+        sentence = f"{error} in namespace {namespace}: -n NAMESPACE names another"
+        raise NotFoundError(sentence, status=error.status, reason=error.reason) from None
 
 
 class PodRoad:
@@ -289,11 +300,6 @@ def pod_folder(cache: Path, recorder: PodRecorder, clip: str) -> Path:
     """Where a clip of a pod's recorder is kept once it was fetched."""
     pod = recorder.pod
     return cache / short(f"{pod.namespace}_{pod.name}_{pod.uid[:8]}_{clip}")
-
-
-def is_here(cache: Path, recorder: PodRecorder, clip: str) -> bool:
-    """Whether all of it was fetched."""
-    return _note(pod_folder(cache, recorder, clip)).exists()
 
 
 def _plain(clip: str) -> str:

@@ -12,11 +12,10 @@ from podcam.cluster.sidecar import (
     PodClip,
     PodRecorder,
     PodRoad,
-    is_here,
     pod_recorder,
     pull_from_pod,
 )
-from podcam.errors import ClipError, KubernetesError, NotFoundError, PodcamError
+from podcam.errors import ClipError, KubernetesError, NotFoundError, PodcamError, UsageError
 
 _LOOK_SECONDS = 1.0
 _BROKEN_SECONDS = 2.0
@@ -38,7 +37,7 @@ def fetch(at: Cluster, pod: str, clip: str | None, timeout_seconds: float) -> tu
     Raises:
         PodcamError: there is no such pod, recorder or clip, or no way to it.
     """
-    recorder = pod_recorder(at.api, at.namespace, pod.rpartition("/")[2])
+    recorder = _recorder(at, pod)
     with PodRoad(at.kubectl.options, recorder) as road:
         name, pulled = _fetch(at, road, recorder, _chosen(road, clip, timeout_seconds))
     if pulled.fetched_bytes:
@@ -47,21 +46,23 @@ def fetch(at: Cluster, pod: str, clip: str | None, timeout_seconds: float) -> tu
 
 
 def watch(at: Cluster, pod: str) -> Iterator[tuple[str, Pulled]]:
-    """The clips of this pod's recorder that were not fetched before, and those that come, until it ends.
+    """All clips of this pod's recorder, and those that come, until it ends.
 
     Raises:
         PodcamError: there is no such pod, or what answers there is no recorder of ours.
     """
-    recorder = pod_recorder(at.api, at.namespace, pod.rpartition("/")[2])
+    recorder = _recorder(at, pod)
     say(_WHO_READS)
+    taken: set[str] = set()
     with PodRoad(at.kubectl.options, recorder) as road:
         road.clips()  # a mistake is told at once
         while True:
             try:
                 ended = road.status().get("state") in _ENDED
                 for clip in road.clips():
-                    if clip.complete and not is_here(cache_folder(), recorder, clip.name):
+                    if clip.complete and clip.name not in taken:
                         yield _fetch(at, road, recorder, clip)
+                        taken.add(clip.name)
             except KubernetesError as error:
                 if not _lives(at, recorder):
                     say(f"pod {recorder.pod.name} has ended")
@@ -80,6 +81,14 @@ def say_fetched(pulled: Pulled) -> None:
     parts = len(pulled.manifest.parts)
     fetched = f"{format_size(pulled.fetched_bytes)} fetched" if pulled.fetched_bytes else "all of it was here"
     say(f"{parts} {'pod' if parts == 1 else 'pods'}, {fetched}: {pulled.folder}")
+
+
+def _recorder(at: Cluster, pod: str) -> PodRecorder:
+    """Of the pod of this name, which may be written as `-o name` prints it: `pod/NAME`."""
+    name = pod.rpartition("/")[2]
+    if name in {"", ".", ".."}:
+        raise UsageError(f"--sidecar {pod!r} names no pod; `kubectl podcam status` lists those it may be")
+    return pod_recorder(at.api, at.namespace, name)
 
 
 def _lives(at: Cluster, recorder: PodRecorder) -> bool:

@@ -137,7 +137,17 @@ def test_misuse(cluster: FakeCluster, capsys: pytest.CaptureFixture[str]) -> Non
         assert main([*argv, "-n", "shop"]) == 2
         assert sentence in capsys.readouterr().err
     assert main(["pull", "--sidecar", "gone", "-n", "shop"]) == 1
-    assert "gone" in capsys.readouterr().err
+    assert '"gone" not found in namespace shop: -n NAMESPACE names another' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["", "pod/", ".", ".."])
+@pytest.mark.parametrize("verb", [["pull"], ["pull", "--watch"], ["diagnose"]])
+def test_a_pod_without_a_name_is_wrong_usage(
+    cluster: FakeCluster, capsys: pytest.CaptureFixture[str], verb: list[str], name: str
+) -> None:
+    assert main([*verb, "--sidecar", name, "-n", "shop"]) == 2
+    (told,) = capsys.readouterr().err.splitlines()
+    assert f"--sidecar {name!r} names no pod" in told
 
 
 @pytest.fixture
@@ -190,3 +200,33 @@ def test_watch_fetches_what_comes_until_the_recorder_ends(
     assert all((tmp_path / name).exists() for name in files)
     assert "lost connection to pod; it is tried again" in err
     assert "has ended, and all of its clips are here" in err
+
+
+def test_watch_writes_what_an_earlier_command_has_fetched(
+    cluster: FakeCluster,
+    server: tuple[PodServer, dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    serves, said = server
+    cluster.add(PODS, pod("a"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def pause(_seconds: float) -> None:
+        said["state"] = "ended"
+
+    class Direct(PodRoad):
+        def __init__(self, options: Any, recorder: PodRecorder) -> None:
+            super().__init__(options, recorder, pause=pause)
+
+        def _reached(self) -> Api:
+            return Api.at(f"http://127.0.0.1:{serves.port}")
+
+    monkeypatch.setattr(pods, "PodRoad", Direct)
+    assert main(["diagnose", "--sidecar", "a", "-n", "shop", "--json"]) == 0
+    capsys.readouterr()
+    assert main(["pull", "--sidecar", "a", "--watch", "-n", "shop"]) == 0
+    (name,) = capsys.readouterr().out.splitlines()
+    assert (tmp_path / name).exists()
