@@ -15,7 +15,7 @@ E2E ?=
 help:  ## This list
 	@echo "Podcam: a dashcam for the network of your pods."
 	@echo
-	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' Makefile | while IFS=: read -r target does; do \
+	@sed -n 's/^\([a-z0-9-]*\):.*##/\1:/p' Makefile | while IFS=: read -r target does; do \
 		printf '  make %-12s%s\n' "$$target" "$$does"; done
 
 demo: $(VENV)/.demo  ## Record, fail, clip, diagnose: the whole way in under a minute
