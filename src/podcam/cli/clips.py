@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import shutil
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -91,7 +90,6 @@ def _print_table(clips: list[Clip]) -> None:
     ]
     rows.insert(0, ("CLIP", "FROM (UTC)", "LENGTH", "SIZE", "STATE", "REASON"))
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    most = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row[:5], widths, strict=True)]
-        print("  ".join([*cells, row[5]]).rstrip()[:most])
+        print("  ".join([*cells, row[5]]).rstrip())

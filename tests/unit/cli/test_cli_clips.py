@@ -1,6 +1,7 @@
 """`podcam clips` and `podcam export`, on a recorder's folder made by hand."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,6 +44,17 @@ def test_the_list(clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert header.split() == ["CLIP", "FROM", "(UTC)", "LENGTH", "SIZE", "STATE", "REASON"]
     assert listed.startswith("20251123-020000-reset-early  2025-11-23 01:59:00  70s     ")
     assert listed.endswith("  complete  web-0 was \\x1b[31mreset")
+
+
+def test_a_narrow_terminal_cuts_nothing_of_the_list(
+    clip: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert cli.main(["clips", "--dir", str(clip.parents[1])]) == 0
+    header, listed = capsys.readouterr().out.splitlines()
+    assert header.endswith("  REASON")
+    assert listed.endswith("  web-0 was \\x1b[31mreset")
 
 
 def test_clips_with_gaps_say_so_and_exports_where(clip: Path, capsys: pytest.CaptureFixture[str]) -> None:

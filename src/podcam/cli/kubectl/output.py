@@ -1,7 +1,6 @@
 """What is printed: tables as kubectl has them, whole objects, and what a person is told beside them."""
 
 import json
-import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -21,13 +20,12 @@ def say(text: str) -> None:
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Columns as wide as they need to be; a terminal's width cuts the last one."""
+    """Columns as wide as they need to be; nothing is cut, however narrow the terminal."""
     lines = [list(header), *([printable(cell) or "-" for cell in row] for row in rows)]
     widths = [max(len(line[column]) for line in lines) + _GAP for column in range(len(header) - 1)]
-    most = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for line in lines:
         cells = [cell.ljust(width) for cell, width in zip(line, [*widths, 0], strict=True)]
-        print("".join(cells).rstrip()[:most])
+        print("".join(cells).rstrip())
 
 
 def print_objects(objects: Sequence[Mapping[str, Any]], output: str, *, single: bool) -> None:

@@ -103,6 +103,15 @@ def test_the_age_of_a_time() -> None:
     assert age(None, now) == "<unknown>"
 
 
+def test_a_narrow_terminal_cuts_nothing_of_a_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "8")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    print_table(["NAME", "REASON"], [["web-1", "reset by the server"]])
+    assert capsys.readouterr().out == "NAME    REASON\nweb-1   reset by the server\n"
+
+
 def test_a_table_shows_nothing_that_could_fool_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     print_table(["A", "LONGER", "C"], [["1", "", "x\x1b[2Jy"], ["22222", "2", ""]])
     assert capsys.readouterr().out == "A       LONGER   C\n1       -        x\\x1b[2Jy\n22222   2        -\n"
