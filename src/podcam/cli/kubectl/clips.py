@@ -1,7 +1,7 @@
 """`kubectl podcam clips`: list the clips that were kept."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from podcam.cli.arguments import format_size
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         where = "in any namespace" if args.all_namespaces else f"in namespace {at.namespace}"
     if args.recording:
         found = [clip for clip in found if clip["spec"]["recording"] == args.recording]
-    found.sort(key=lambda clip: clip["metadata"].get("creationTimestamp", ""))
+    found = oldest_first(found)
     if args.output in {"name", "yaml", "json"}:
         print_objects(found, args.output, single=bool(args.clip))
     elif found:
@@ -61,6 +61,11 @@ def run(args: argparse.Namespace) -> int:
     else:
         say(f"no clips {where}{f' of recording {args.recording}' * bool(args.recording)}")
     return 0
+
+
+def oldest_first(clips: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The clips by when they were made; those of one second stay as they are."""
+    return sorted(clips, key=lambda clip: str(clip["metadata"].get("creationTimestamp", "")))
 
 
 def print_clips(clips: Sequence[Mapping[str, Any]], *, namespaces: bool = False, wide: bool = False) -> None:

@@ -54,6 +54,11 @@ def without_managers(each: Mapping[str, Any]) -> dict[str, Any]:
     return {**each, "metadata": metadata}
 
 
+def counted(count: int, what: str) -> str:
+    """`1 clip`, `1,200 clips`, `0 clips`."""
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
 def age(timestamp: str | None, now: datetime) -> str:
     """How long ago an RFC 3339 time was, as kubectl says it: `42s`, `3m5s`, `7h`, `12d`."""
     if not timestamp:

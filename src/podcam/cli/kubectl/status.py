@@ -8,8 +8,8 @@ from typing import Any
 from podcam.cli.arguments import format_size
 from podcam.cli.kubectl import flags
 from podcam.cli.kubectl.access import Cluster, cluster
-from podcam.cli.kubectl.clips import print_clips
-from podcam.cli.kubectl.output import age, now, print_objects, print_table, say
+from podcam.cli.kubectl.clips import oldest_first, print_clips
+from podcam.cli.kubectl.output import age, counted, now, print_objects, print_table, say
 from podcam.cluster import (
     agents_or_none,
     choice_of,
@@ -33,6 +33,9 @@ examples:
   kubectl podcam status web          # one of them, pod by pod
   kubectl podcam status web -o yaml
 """
+
+_CLIPS_SHOWN = 5
+"""Of a recording; the rest is counted."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
             return 0
         clips = _clips(at, None if args.all_namespaces else at.namespace)
         if args.recording:
-            _print_one(found[0], clips)
+            _print_one(at, found[0], clips)
         else:
             _print_all(found, clips, namespaces=args.all_namespaces, wide=args.output == "wide")
         if pods:
@@ -102,7 +105,7 @@ def _print_pods(at: Cluster, recorders: Sequence[PodRecorder], *, namespaces: bo
         rows.append([pod.namespace] * namespaces + row)
     print_table(
         ["NAMESPACE"] * namespaces
-        + ["POD", "NODE", "ITS OWN", "STATE", "FAILURES", "DROPPED", "ON DISK", "LAST CLIP"],
+        + ["POD", "NODE", "RECORDER", "STATE", "FAILURES", "DROPPED", "ON DISK", "LAST CLIP"],
         rows,
     )
     for name, answer in answers.items():
@@ -114,7 +117,8 @@ def _print_pods(at: Cluster, recorders: Sequence[PodRecorder], *, namespaces: bo
                 say(f"{shown}: {printable(str(warning))}")
     unasked = sum(recorder.runs for recorder in recorders) - len(answers)
     if unasked:
-        say(f"{unasked} further pods were not asked: `kubectl podcam pull --sidecar POD` asks one")
+        further = f"{counted(unasked, 'further pod')} {'was' if unasked == 1 else 'were'}"
+        say(f"{further} not asked: `kubectl podcam pull --sidecar POD` asks one")
 
 
 def _told(answer: Mapping[str, Any]) -> list[str]:
@@ -183,33 +187,43 @@ def _print_all(
     print_table(["NAMESPACE"] * namespaces + header + (["TRAFFIC", "NODES"] if wide else []), rows)
 
 
-def _print_one(recording: Mapping[str, Any], clips: Sequence[Mapping[str, Any]] | None) -> None:
-    spec, totals, at = recording["spec"], totals_of(recording), now()
+def _print_one(at: Cluster, recording: Mapping[str, Any], clips: Sequence[Mapping[str, Any]] | None) -> None:
+    spec, totals, moment = recording["spec"], totals_of(recording), now()
     ring = spec.get("ring", {})
     ring_bytes = parse_quantity(ring.get("segmentSize", "0")) * ring.get("segments", 0)
-    dropped = "an unknown number of packets" if totals.dropped is None else f"{totals.dropped:,} packets"
-    made = age(recording["metadata"].get("creationTimestamp"), at)
+    dropped = "an unknown number of packets" if totals.dropped is None else counted(totals.dropped, "packet")
+    made = age(recording["metadata"].get("creationTimestamp"), moment)
     print(f"{recording['metadata']['name']}: {target_text(recording)}, {traffic_text(recording)}, for {made}")
     print(
         f"{totals.recorded} of {totals.concerned} pods recorded, {totals.ended} ended; "
         f"{format_size(totals.ring_bytes)} on disk, a ring of {format_size(ring_bytes)} per pod at most"
     )
-    print(f"{totals.failures:,} failures seen, {dropped} dropped since the agents started")
+    print(f"{counted(totals.failures, 'failure')} seen, {dropped} dropped since the agents started")
     points = points_of(recording)
     if points:
         print()
         print_table(
             ["POD", "NODE", "STATE", "REASON", "SINCE"],
-            [[point.pod, point.node, point.state, point.reason, age(point.since, at)] for point in points],
+            [
+                [point.pod, point.node, point.state, point.reason, age(point.since, moment)]
+                for point in points
+            ],
         )
-    kept = _of(clips, recording) if clips is not None else []
+    kept = oldest_first(_of(clips, recording)) if clips is not None else []
     if kept:
         print()
-        states = Counter(clip.get("status", {}).get("state", "Freezing").lower() for clip in kept)
-        print(
-            f"{len(kept)} clips ({', '.join(f'{count} {state}' for state, count in sorted(states.items()))}):"
-        )
-        print_clips(kept[-5:])
+        _print_last(at, recording["metadata"]["name"], kept)
+
+
+def _print_last(at: Cluster, name: str, kept: Sequence[Mapping[str, Any]]) -> None:
+    """How many clips there are, and the last of them."""
+    states = Counter(clip.get("status", {}).get("state", "Freezing").lower() for clip in kept)
+    by_state = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+    told = f"{counted(len(kept), 'clip')} ({by_state})"
+    if len(kept) > _CLIPS_SHOWN:
+        told += f", the last {_CLIPS_SHOWN}; `kubectl podcam clips --recording {name}{at.again}` lists all"
+    print(f"{told}:")
+    print_clips(kept[-_CLIPS_SHOWN:])
 
 
 def _print_problems(at: Cluster, recordings: Sequence[Mapping[str, Any]], *, namespaces: bool) -> None:

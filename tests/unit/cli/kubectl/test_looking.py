@@ -138,6 +138,29 @@ def test_one_recording_pod_by_pod(capsys: pytest.CaptureFixture[str]) -> None:
     assert "2 clips (1 complete, 1 incomplete):" in out
 
 
+def test_one_is_not_several(cluster: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
+    cluster.add(RECORDINGS, recording("db", nodes={"node-1": {"dropped": 1, "failures": 1}}))
+    cluster.add(CLIPS, clip("db-1", "db", **COMPLETE))
+    assert main(["status", "db", "-n", "shop"]) == 0
+    out = capsys.readouterr().out
+    assert "1 failure seen, 1 packet dropped since the agents started" in out
+    assert "1 clip (1 complete):" in out
+
+
+def test_of_many_clips_the_last_ones_are_shown(
+    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster.add(RECORDINGS, recording("db"))
+    names = ["a-8", "z-1", "y-2", "x-3", "w-4", "v-5", "b-7"]
+    cluster.add(CLIPS, *(clip(name, "db", **COMPLETE) for name in names))
+    assert main(["status", "db", "-n", "shop"]) == 0
+    told, _, *rows = capsys.readouterr().out.rpartition("\n\n")[2].splitlines()
+    assert told == (
+        "7 clips (7 complete), the last 5; `kubectl podcam clips --recording db -n shop` lists all:"
+    )
+    assert [row.split()[0] for row in rows] == ["x-3", "w-4", "v-5", "b-7", "a-8"]
+
+
 def test_a_pod_that_no_agent_reports(cluster: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
     cluster.add(
         PODS,

@@ -58,7 +58,7 @@ def test_status_shows_pods_with_a_recorder_of_their_own(
     assert main(["status", "-n", "shop"]) == 0
     out, err = capsys.readouterr()
     assert [line.split() for line in out.splitlines()] == [
-        ["POD", "NODE", "ITS", "OWN", "STATE", "FAILURES", "DROPPED", "ON", "DISK", "LAST", "CLIP"],
+        ["POD", "NODE", "RECORDER", "STATE", "FAILURES", "DROPPED", "ON", "DISK", "LAST", "CLIP"],
         ["a", "node-1", "sidecar", "recording", "2", "0", "2.5MB", CLIP],
         ["b", "node-1", "wrap", "?", "?", "?", "?", "-"],
         ["c", "node-1", "sidecar", "pending", "?", "?", "?", "-"],
@@ -66,7 +66,7 @@ def test_status_shows_pods_with_a_recorder_of_their_own(
     ]
     assert "a: the volume is small \\x1b[31m" in err
     assert "b: nothing hands out clips" in err
-    assert "1 further pods were not asked" in err
+    assert "1 further pod was not asked" in err
 
 
 def test_a_pod_may_answer_whatever_it_likes(
