@@ -31,6 +31,8 @@ class FakeNode:
     pod: str
     told: str
     ready: bool = True
+    state: str = "Ready"
+    """Of the node: Ready, NotReady, Gone, or Secret: the caller may not see it."""
 
 
 @dataclass
@@ -158,8 +160,15 @@ class Request(BaseHTTPRequestHandler):
             asked = parse_qs(path.query)
             assert asked["labelSelector"] == ["app.kubernetes.io/name=podcam-agent"]
             node_name = asked["fieldSelector"][0].removeprefix("spec.nodeName=")
-            pods = [_pod(name, node) for name, node in self.cluster.nodes.items() if name == node_name]
+            pods = [
+                _pod(name, node)
+                for name, node in self.cluster.nodes.items()
+                if name == node_name and node.pod
+            ]
             self.send(200, {"kind": "PodList", "metadata": {"resourceVersion": "1"}, "items": pods})
+            return
+        if path.path.startswith("/api/v1/nodes/"):
+            self._send_node(path.path.rpartition("/")[2])
             return
         pod, _, at_agent = (
             unquote(path.path).removeprefix("/api/v1/namespaces/podcam-system/pods/").partition(":9472/proxy")
@@ -170,6 +179,16 @@ class Request(BaseHTTPRequestHandler):
             self.refuse(404, "NotFound", f'pods "{pod}" not found', {"name": pod, "kind": "pods"})
         elif not (self.cluster.fault and self.cluster.fault(self, name, at_agent)):
             self.forward(name, at_agent)
+
+    def _send_node(self, name: str) -> None:
+        state = self.cluster.nodes[name].state
+        if state == "Gone":
+            self.refuse(404, "NotFound", f'nodes "{name}" not found', {"name": name, "kind": "nodes"})
+        elif state == "Secret":
+            self.refuse(403, "Forbidden", 'nodes is forbidden: User "eve" cannot get them')
+        else:
+            ready = {"type": "Ready", "status": "True" if state == "Ready" else "Unknown"}
+            self.send(200, {"metadata": {"name": name}, "status": {"conditions": [ready]}})
 
     def forward(
         self,

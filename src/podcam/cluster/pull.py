@@ -7,7 +7,7 @@ more gets no further.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,14 +27,23 @@ from podcam.cluster.fetching import (
     short,
     told,
 )
-from podcam.cluster.road import Reader, Road
+from podcam.cluster.road import Patience, Reader, Road, Say
 from podcam.errors import ClipError, ForbiddenError, KubernetesError, UnauthorizedError
 from podcam.kube import Api, ClipObject
 from podcam.model.failure import Failure
 from podcam.model.point import Window
 
 
-def pull(api: Api, clip: ClipObject, cache: Path, *, tell: Tell, pause: Pause = time.sleep) -> Pulled:
+def pull(
+    api: Api,
+    clip: ClipObject,
+    cache: Path,
+    *,
+    tell: Tell,
+    say: Say = lambda _: None,
+    pause: Pause = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> Pulled:
     """Fetches what the nodes keep of a clip into a folder of its own below `cache`.
 
     Args:
@@ -42,7 +51,9 @@ def pull(api: Api, clip: ClipObject, cache: Path, *, tell: Tell, pause: Pause = 
         clip: as the API server has it now.
         cache: made, for its owner alone, where it is not there.
         tell: takes the progress.
+        say: takes which agent is waited for, and why.
         pause: waits between two tries.
+        clock: seconds, by which agents are waited for.
 
     Raises:
         ForbiddenError: the caller may not read packets of this namespace.
@@ -52,7 +63,7 @@ def pull(api: Api, clip: ClipObject, cache: Path, *, tell: Tell, pause: Pause = 
     """
     try:
         with own(cache / f"{clip.namespace}_{clip.name}_{clip.uid[:8]}") as folder:
-            return _Pull(api, clip, folder, tell, pause).run()
+            return _Pull(api, clip, folder, tell, say, pause, clock).run()
     except OSError as error:
         raise ClipError(f"cannot keep clip {clip.name} in {cache}: {error.strerror}") from error
 
@@ -60,11 +71,22 @@ def pull(api: Api, clip: ClipObject, cache: Path, *, tell: Tell, pause: Pause = 
 class _Pull:
     """One clip being fetched."""
 
-    def __init__(self, api: Api, clip: ClipObject, folder: Path, tell: Tell, pause: Pause) -> None:
+    def __init__(
+        self,
+        api: Api,
+        clip: ClipObject,
+        folder: Path,
+        tell: Tell,
+        say: Say,
+        pause: Pause,
+        clock: Callable[[], float],
+    ) -> None:
         self._api = api
         self._clip = clip
         self._folder = folder
+        self._say = say
         self._pause = pause
+        self._clock = clock
         self._fetching = Fetching(tell)
 
     def run(self) -> Pulled:
@@ -88,6 +110,7 @@ class _Pull:
     def _fetch(self, reader: Reader, nodes: Sequence[str]) -> tuple[dict[str, Manifest], list[Missing]]:
         """First what there is, for the progress to be honest; then the files, node by node."""
         missing = []
+        patience = Patience(self._clock)
         found: dict[str, tuple[Road, Index]] = {}
         for node in nodes:
             part = self._clip.parts[node]
@@ -98,6 +121,8 @@ class _Pull:
                 pod=part.agent_pod,
                 port=part.agent_port or PORT,
                 agent_key=part.public_key or b"",
+                patience=patience,
+                say=self._say,
                 pause=self._pause,
             )
             try:

@@ -13,11 +13,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from podcam.cluster.agents import LABELS, NAMESPACE, agent
+from podcam.cluster.agents import LABELS, NAMESPACE, Agent, agent
 from podcam.cluster.fetching import File, Index, PartError, Pause, index_of
+from podcam.cluster.nodes import Node, node
 from podcam.cluster.rights import PACKET_READER
-from podcam.errors import ForbiddenError, KubernetesError, PodcamError, UnauthorizedError
-from podcam.kube import GRANTS, PODS, Answer, Api, list_objects, path_of
+from podcam.errors import (
+    ForbiddenError,
+    KubernetesError,
+    NotFoundError,
+    PodcamError,
+    UnauthorizedError,
+    UnreachableError,
+)
+from podcam.kube import GRANTS, NODES, PODS, Answer, Api, list_objects, path_of
 from podcam.sealed import (
     CHUNK_BYTES,
     SEALED_CHUNK_BYTES,
@@ -32,12 +40,37 @@ from podcam.sealed import (
 
 _GRANT_SECONDS: Final = 2700.0
 """A grant opens what it does for an hour; a pull that takes longer makes another one before that is over."""
+_PATIENCE_SECONDS: Final = 30.0
+"""An agent that is being replaced comes back within half a minute."""
 _PAUSES: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
-"""Seconds between the tries: an agent that is being replaced comes back within half a minute."""
+"""Seconds between the tries, as far as the patience goes."""
+_DOCTOR: Final = "`kubectl podcam doctor` says why"
 _MOST_INDEX_BYTES: Final = 256 << 20
 _MOST_REFUSAL_BYTES: Final = 1 << 16
 _NOT_YET: Final = frozenset({403, 503})
 """The agent has not heard of the grant yet, or cannot just now."""
+
+
+Say = Callable[[str], None]
+"""Takes what a person who waits should know."""
+
+
+class Patience:
+    """How long agents that are away are waited for, all together: from when the first one is found so.
+
+    So each of them has that long to come back, and many take no longer than one.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self._until_seconds: float | None = None
+
+    def left_seconds(self) -> float:
+        """How much there is of it; it begins with the first question."""
+        now = self.clock()
+        if self._until_seconds is None:
+            self._until_seconds = now + _PATIENCE_SECONDS
+        return max(0.0, self._until_seconds - now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +150,8 @@ class Road:
         pod: where the agent said that it is.
         port: at which it serves there.
         agent_key: the agent's public key.
+        patience: with an agent that is away at first; one that goes away later has its own.
+        say: takes whom is waited for, and why.
         pause: between two tries.
     """
 
@@ -129,6 +164,8 @@ class Road:
         pod: str,
         port: int,
         agent_key: bytes,
+        patience: Patience,
+        say: Say,
         pause: Pause = time.sleep,
     ) -> None:
         self.pause = pause
@@ -138,6 +175,9 @@ class Road:
         self._pod = pod
         self._port = port
         self._agent_key = agent_key
+        self._patience = patience
+        self._say = say
+        self._agent: Agent | None = None
 
     def index(self) -> Index:
         """What there is.
@@ -146,6 +186,7 @@ class Road:
             PartError: the agent says that there is nothing, or what came is not from the agent.
             KubernetesError: there is no way to the agent.
         """
+        self._find_agent()
         with self._asked("index") as (answer, seal):
             sealed = answer.read(_MOST_INDEX_BYTES)
         try:
@@ -205,8 +246,9 @@ class Road:
             )
 
     def _answer(self, what: str, headers: Mapping[str, str]) -> tuple[Answer, _Held]:
-        why: PodcamError = PartError("it has no agent that is ready")
-        for pause_seconds in (*_PAUSES, None):
+        why: PodcamError | None = None
+        for tries, pause_seconds in enumerate((*_PAUSES, 0.0)):
+            why = None
             if self._pod:
                 held = self._reader.held()
                 path = f"{path_of(PODS, NAMESPACE, f'{self._pod}:{self._port}')}/proxy"
@@ -220,14 +262,21 @@ class Road:
                     why = error
                 else:
                     if answer.status in {200, 206}:
+                        self._patience = Patience(self._patience.clock)
                         return answer, held
                     why = PartError(_refusal(answer))
                     if answer.status not in _NOT_YET:
-                        break
-            if pause_seconds is not None:
-                self.pause(pause_seconds)
-                self._find_agent()
-        raise why
+                        raise why
+            left_seconds = self._patience.left_seconds()
+            if not (left_seconds and pause_seconds):
+                break
+            if not tries:
+                self._say(f"{self._node}: {self._absence(why)}; trying for {left_seconds:.0f} s")
+            self.pause(min(pause_seconds, left_seconds))
+            self._find_agent()
+        if isinstance(why, PartError | UnreachableError):
+            raise why
+        raise PartError(f"{self._absence(why)}; {_DOCTOR}") from why
 
     def _find_agent(self) -> None:
         """Which pod is the node's agent now: a restarted one has another name."""
@@ -239,7 +288,34 @@ class Road:
                 label_selector=LABELS,
                 field_selector=f"spec.nodeName={self._node}",
             ).objects
-            self._pod = next((found.pod for found in map(agent, pods) if found.ready), "")
+            agents = sorted(map(agent, pods), key=lambda found: not found.ready)
+            self._agent = agents[0] if agents else None
+            self._pod = self._agent.pod if self._agent is not None and self._agent.ready else ""
+
+    def _absence(self, error: PodcamError | None) -> str:
+        """Why the agent does not answer, as far as the caller may know.
+
+        Raises:
+            PartError: it never will.
+        """
+        if isinstance(error, PartError | UnreachableError):
+            return str(error)
+        node = self._look_at_node()
+        if node is not None and not node.ready:
+            return "the node is not ready"
+        if self._pod:
+            return f"its agent does not answer: {error}"
+        if self._agent is None:
+            return "the node has no agent"
+        return f"its agent is not ready: {self._agent.why_not}"
+
+    def _look_at_node(self) -> Node | None:
+        try:
+            return node(self._api.get(path_of(NODES, name=self._node)))
+        except NotFoundError:
+            raise PartError("there is no such node any more") from None
+        except KubernetesError:  # nodes are not for everybody to see
+            return None
 
 
 def _version(answer: Answer) -> str:

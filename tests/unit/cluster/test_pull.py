@@ -264,8 +264,108 @@ def test_agent_that_stays_away(cluster: ClipCluster, tmp_path: Path) -> None:
     assert [part.folder for part in done.manifest.parts] == ["node-2_web-1"]
     ((node, why),) = [(part.node, part.why) for part in done.missing]
     assert node == "node-1"
-    assert 'pods "agent-of-node-1" not found' in why
+    assert why == ("its agent is not ready: it is running; `kubectl podcam doctor` says why")
     assert done.manifest.warnings == (f"the part of node node-1 is missing: {why}",)
+
+
+class Waiting:
+    """A clock that goes on by waiting alone, and what is told meanwhile."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.said: list[tuple[float, str]] = []
+
+    def pause(self, seconds: float) -> None:
+        self.seconds += seconds
+
+    def pull(self, cluster: ClipCluster, cache: Path) -> Pulled:
+        return pull(
+            cluster.api,
+            cluster.clip(),
+            cache,
+            tell=lambda done, total: None,
+            say=lambda text: self.said.append((self.seconds, text)),
+            pause=self.pause,
+            clock=lambda: self.seconds,
+        )
+
+
+@pytest.mark.parametrize(
+    ("state", "pod", "case"),
+    [
+        ("NotReady", "agent-of-node-1", "the node is not ready"),
+        ("Ready", "", "the node has no agent"),
+        ("Secret", "", "the node has no agent"),
+        ("Ready", "agent-of-node-1", "its agent is not ready: it is running"),
+    ],
+)
+def test_who_waits_is_told_for_whom_and_at_the_end_why_in_vain(
+    cluster: ClipCluster, tmp_path: Path, state: str, pod: str, case: str
+) -> None:
+    node, waiting = cluster.nodes["node-1"], Waiting()
+    node.state, node.pod, node.ready = state, pod, False
+    done = waiting.pull(cluster, tmp_path / "cache")
+    assert waiting.said == [(0.0, f"node-1: {case}; trying for 30 s")]
+    assert waiting.seconds == 30.0
+    assert done.missing == (Missing("node-1", f"{case}; `kubectl podcam doctor` says why"),)
+
+
+def test_an_agent_that_is_ready_and_cannot_be_reached(cluster: ClipCluster, tmp_path: Path) -> None:
+    def refuse(request: Request, node: str, path: str) -> bool:
+        if node == "node-1":
+            request.refuse(503, "ServiceUnavailable", "dial tcp 10.244.1.5:9472: no route to host")
+        return node == "node-1"
+
+    cluster.fault, waiting = refuse, Waiting()
+    done = waiting.pull(cluster, tmp_path / "cache")
+    ((moment, said),) = waiting.said
+    assert moment == 0.0
+    assert said.startswith("node-1: its agent does not answer: ")
+    assert said.endswith("no route to host; trying for 30 s")
+    assert done.missing[0].why.endswith("no route to host; `kubectl podcam doctor` says why")
+
+
+def test_many_agents_that_are_away_take_no_longer_than_one(cluster: ClipCluster, tmp_path: Path) -> None:
+    for node in cluster.nodes.values():
+        node.pod = ""
+    waiting = Waiting()
+    with pytest.raises(ClipError, match=r"node-1: the node has no agent; .*; node-2: the node has no agent;"):
+        waiting.pull(cluster, tmp_path / "cache")
+    assert waiting.seconds == 30.0
+    assert [text.partition(":")[0] for _, text in waiting.said] == ["node-1"]
+
+
+def test_an_agent_that_goes_away_while_it_sends_is_waited_for_anew(
+    cluster: ClipCluster, tmp_path: Path
+) -> None:
+    """Though all patience with those that were away at first went to the other node's."""
+    cluster.nodes["node-1"].pod = ""
+    node, waiting = cluster.nodes["node-2"], Waiting()
+
+    def leave(request: Request, name: str, path: str) -> bool:
+        if "/files/" not in path or waiting.seconds > 30:
+            return False
+        node.ready = False
+        request.refuse(503, "ServiceUnavailable", "connection refused")
+        return True
+
+    def pause(seconds: float) -> None:
+        waiting.seconds += seconds
+        node.ready = waiting.seconds >= 40 or waiting.seconds <= 30
+
+    waiting.pause = pause  # type: ignore[method-assign]
+    cluster.fault = leave
+    done = waiting.pull(cluster, tmp_path / "cache")
+    assert [part.node for part in done.missing] == ["node-1"]
+    assert [text.partition(";")[2] for _, text in waiting.said] == [" trying for 30 s"] * 2
+
+
+def test_a_node_that_is_gone_is_not_waited_for(cluster: ClipCluster, tmp_path: Path) -> None:
+    cluster.nodes["node-1"].pod, cluster.nodes["node-1"].state = "", "Gone"
+    waiting = Waiting()
+    done = waiting.pull(cluster, tmp_path / "cache")
+    assert (waiting.seconds, waiting.said) == (0.0, [])
+    assert done.missing == (Missing("node-1", "there is no such node any more"),)
 
 
 def test_missing_part_comes_with_the_next_pull(cluster: ClipCluster, tmp_path: Path) -> None:
