@@ -9,8 +9,10 @@ When it has no answer left, a watch stays open and silent until the server ends,
 """
 
 import asyncio
+import gc
 import re
 import threading
+import warnings
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
@@ -51,11 +53,14 @@ class KubeServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._run(self._stop())
-        self._run(self._hang_up())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())  # what is closing closes
         self._loop.close()
+        self._server = None
+        with warnings.catch_warnings():  # of clients that came while it closed: aiohttp closes none of these
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
 
     def answers(self, *payloads: Any) -> None:
         """The next answers: whatever kmock takes, such as a dict, bytes, `refused`, `events`."""
@@ -79,15 +84,6 @@ class KubeServer:
         self._end.set()
         await self._server.__aexit__(None, None, None)
         await self._handler.__aexit__(None, None, None)
-
-    async def _hang_up(self) -> None:
-        """On clients that came while the server closed, of which that knows nothing."""
-        accepting = asyncio.all_tasks() - {asyncio.current_task()}
-        if accepting:
-            await asyncio.wait(accepting, timeout=1)
-        for transport in tuple(self._loop._transports.values()):  # type: ignore[attr-defined]
-            transport.abort()
-        await asyncio.sleep(0)
 
     def _answer(self, request: kmock.Request) -> Any:
         with self._changed:
