@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from podcam.cli import arguments, chosen
@@ -61,10 +61,26 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Diagnose, annotate, and print."""
+    """Find what is named, and diagnose it."""
     if args.annotate and len(args.paths) > 1:
         raise UsageError("--annotate copies one capture: give one path at a time")
-    paths = [str(chosen.capture(name)) for name in args.paths]
+    return report(args, [str(chosen.capture(name)) for name in args.paths])
+
+
+def report(
+    args: argparse.Namespace,
+    paths: Sequence[str],
+    names: Mapping[str, str] | None = None,
+    exported_by: str = "podcam export",
+) -> int:
+    """Diagnose, annotate, and print, as the flags of `add_options` say.
+
+    Args:
+        args: the flags.
+        paths: what is diagnosed.
+        names: what a person calls it, by path, where that is not its path.
+        exported_by: the command that makes a file of it.
+    """
     with Progress("reading") as progress:
         case = diagnose(paths, progress=progress)
     if args.annotate:
@@ -73,8 +89,9 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         write_json(case.diagnosis, sys.stdout)
     else:
-        report = TerminalReport(case.diagnosis, case.conversation, list(_recorded_counts(paths)))
-        report.print(console(), streams=args.stream)
+        counts = list(_recorded_counts(paths))
+        text = TerminalReport(case.diagnosis, case.conversation, counts, names=names, exported_by=exported_by)
+        text.print(console(), streams=args.stream)
     return int(args.fail and any(row.verdict.failed for row in case.diagnosis.connections))
 
 

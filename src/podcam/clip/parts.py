@@ -20,6 +20,9 @@ from podcam.ring.segment import Metadata
 
 _Item = TypeVar("_Item")
 
+CUT_SHORT = "ended before the clip's window did: the clip's end may be missing"
+"""What a recorder did whose manifest says `interrupted`."""
+
 UNKNOWN_POINT = Point(name="unknown", node="unknown")
 """Of segments whose header is torn."""
 
@@ -127,12 +130,14 @@ def _clip_part(clip: Path, manifest: Manifest, number: int) -> Part:
     part = manifest.parts[number]
     windows, point = manifest.windows_of(part), part.point.name
     gaps = tuple(sorted(part.gaps, key=lambda gap: gap.since_ns))
+    cut_short = manifest.interrupted and number == 0  # it is one recorder's, whatever its points: told once
     return Part(
         part.point,
         tuple(clip / part.folder / name for name in part.segments),
         windows,
         part.totals.dropped,
         [
+            *([f"the recorder {CUT_SHORT}"] if cut_short else []),
             *part.warnings,
             *(gap_sentence(point, gap) for gap in gaps),
             *first_packets_missing(point, part.filter, windows),

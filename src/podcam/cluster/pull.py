@@ -7,11 +7,12 @@ more gets no further.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from podcam.clip import COMPLETE, ClipPart, Manifest, write_manifest
+from podcam.clip.parts import CUT_SHORT
 from podcam.cluster.agents import PORT
 from podcam.cluster.fetching import (
     Fetching,
@@ -181,7 +182,7 @@ def _nodes(clip: ClipObject) -> tuple[list[str], list[Missing]]:
 
 
 def _merged(clip: ClipObject, manifests: Mapping[str, Manifest], missing: Sequence[Missing]) -> Manifest:
-    """One manifest for all nodes' parts."""
+    """One manifest for all nodes' parts. Those say themselves whether their recorder was interrupted."""
     windows = [manifest.window for manifest in manifests.values()]
     triggers: list[Failure] = []
     warnings: list[str] = []
@@ -198,12 +199,15 @@ def _merged(clip: ClipObject, manifests: Mapping[str, Manifest], missing: Sequen
         window=Window(min(w.start_ns for w in windows), max(w.end_ns for w in windows)),
         state=COMPLETE,
         triggers=tuple(sorted(triggers, key=lambda failure: failure.time_ns)),
-        parts=tuple(_moved(node, part) for node, manifest in manifests.items() for part in manifest.parts),
+        parts=tuple(part for node, manifest in manifests.items() for part in _moved(node, manifest)),
         warnings=tuple(warnings),
         recording=f"{clip.namespace}/{clip.recording}",
         names=names,
     )
 
 
-def _moved(node: str, part: ClipPart) -> ClipPart:
-    return replace(part, folder=folder_of(node, part.folder))
+def _moved(node: str, manifest: Manifest) -> Iterator[ClipPart]:
+    told = [f"the recorder of node {node} {CUT_SHORT}"] if manifest.interrupted else []
+    for part in manifest.parts:
+        yield replace(part, folder=folder_of(node, part.folder), warnings=(*told, *part.warnings))
+        told = []

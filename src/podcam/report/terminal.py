@@ -4,7 +4,7 @@ What comes from packets and files goes through `printable`, so that nothing can 
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -39,6 +39,8 @@ class TerminalReport:
         conversation: the packets of the connection with this id, for its ladder.
         counts: what the recorder counted for each server at a point, which reaches further back than the
             captures; with the name of the point.
+        names: what captures are called, by their paths; others go by these.
+        exported_by: the command that makes a file of a capture that is none.
     """
 
     def __init__(
@@ -46,10 +48,15 @@ class TerminalReport:
         diagnosis: Diagnosis,
         conversation: Callable[[int], Conversation],
         counts: Sequence[tuple[str, ServerCounts]] = (),
+        *,
+        names: Mapping[str, str] | None = None,
+        exported_by: str = "podcam export",
     ) -> None:
         self._diagnosis = diagnosis
         self._conversation = conversation
         self._counts = counts
+        self._names = names or {}
+        self._exported_by = exported_by
         self._overview = overview(diagnosis)
         self._rows = {row.id: row for row in diagnosis.connections}
         self._several_points = len({point for capture in diagnosis.captures for point in capture.points}) > 1
@@ -68,7 +75,7 @@ class TerminalReport:
         if streams:
             self._print_streams(streams, console)
             return
-        for text in _captures(self._diagnosis.captures):
+        for text in _captures(self._diagnosis.captures, self._called):
             _print_wrapped(text, console)
         console.print()
         for text in _summary(self._overview):
@@ -76,6 +83,9 @@ class TerminalReport:
         for at, group in enumerate(self._overview.groups):
             console.print()
             self._print_group(group, console, drawn=at < _DRAWN_GROUPS)
+
+    def _called(self, capture: CaptureSummary) -> str:
+        return printable(self._names.get(capture.path, capture.path))
 
     def _print_streams(self, streams: Collection[int], console: Console) -> None:
         rows = [row for row in self._diagnosis.connections if row.tcp_stream in streams]
@@ -117,10 +127,9 @@ class TerminalReport:
         ]
         for point, count in told[:_COUNTED_POINTS]:
             where = f" at {printable(point)}" if self._several_points else ""
-            failures = ", ".join(f"{times:,} {kind}" for kind, times in count.failures.items())
             yield Text(
                 f"The recorder saw {number(count.connections, 'connection')} to it{where} since"
-                f" {moment(count.since_ns, date=True)} UTC, and by its own rules {failures or 'no failure'}",
+                f" {moment(count.since_ns, date=True)} UTC, and {_failures(count)}",
                 "dim",
             )
         if (hidden := len(told) - _COUNTED_POINTS) > 0:
@@ -171,7 +180,7 @@ class TerminalReport:
     ) -> None:
         several = len(self._diagnosis.captures) > 1
         for at, proof in enumerate(row.verdict.evidence, 1):
-            where = f" of {printable(self._diagnosis.captures[proof.capture].path)}" if several else ""
+            where = f" of {self._called(self._diagnosis.captures[proof.capture])}" if several else ""
             text = Text.assemble((f"frame {proof.frame}{where}", "bold"), f"  {printable(proof.note)}")
             _print_wrapped(text, console, Text(proof_mark(at), "bold yellow"))
         if row.verdict.candidates:
@@ -184,13 +193,12 @@ class TerminalReport:
                 streams |= {good.tcp_stream, good.answers_tcp_stream}
             numbers = sorted(number for number in streams if number is not None)
             wanted = f"in {{{', '.join(map(str, numbers))}}}" if len(numbers) > 1 else f"== {numbers[0]}"
-            exported = (
-                ", after podcam export" if Path(self._diagnosis.captures[row.capture].path).is_dir() else ""
-            )
+            is_file = not Path(self._diagnosis.captures[row.capture].path).is_dir()
+            exported = "" if is_file else f", after `{printable(self._exported_by)}`"
             console.print(Text(f"Wireshark{exported}: tcp.stream {wanted}", "dim"))
 
 
-def _captures(captures: Sequence[CaptureSummary]) -> Iterator[Text]:
+def _captures(captures: Sequence[CaptureSummary], called: Callable[[CaptureSummary], str]) -> Iterator[Text]:
     for capture in captures[:_LISTED_CAPTURES]:
         about = [number(capture.packets, "packet")]
         if capture.first_ns is not None and capture.last_ns is not None:
@@ -202,13 +210,22 @@ def _captures(captures: Sequence[CaptureSummary]) -> Iterator[Text]:
         points = [point for point in capture.points if point != Path(capture.path).name]
         if points:  # otherwise the file did not say, and goes by its own name
             about.append(f"recorded at {', '.join(map(printable, points))}")
-        yield Text.assemble((printable(capture.path), "bold"), ("  " + ", ".join(about), "dim"))
+        yield Text.assemble((called(capture), "bold"), ("  " + ", ".join(about), "dim"))
         if capture.dropped:
             yield Text(f"  the recorder lost {number(capture.dropped, 'packet')}", "yellow")
         for warning in capture.warnings:
             yield Text(f"  {printable(warning)}", "yellow")
     if (hidden := len(captures) - _LISTED_CAPTURES) > 0:
         yield Text(f"and {number(hidden, 'more file')}", "dim")
+
+
+def _failures(count: ServerCounts) -> str:
+    """`no failure`, `1 failure (refused)`, `3 failures (2 refused, 1 reset)`."""
+    if not count.failures:
+        return "no failure"
+    kinds = [f"{times:,} {kind}" for kind, times in count.failures.items()]
+    told = ", ".join(kinds if len(kinds) > 1 else count.failures)
+    return f"{number(sum(count.failures.values()), 'failure')} ({told})"
 
 
 def _summary(total: Overview) -> Iterator[Text]:

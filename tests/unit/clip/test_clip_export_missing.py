@@ -57,6 +57,15 @@ def test_gaps_in_a_row_are_told_together_and_those_without_a_packet_behind_only_
     assert behind[0].endswith("(0 ms): again")
 
 
+def test_a_recorder_that_ended_too_early_is_told_once(tmp_path: Path) -> None:
+    clip = clip_of(tmp_path, recorded(tmp_path, "a", *at(1)), recorded(tmp_path, "b", *at(2)))
+    assert export(open_packets(clip), tmp_path / "out.pcapng").warnings == ()
+    told = ("the recorder ended before the clip's window did: the clip's end may be missing",)
+    changed(clip, interrupted=True)
+    assert export(open_packets(clip), tmp_path / "out.pcapng").warnings == told
+    assert open_captures([clip])[0].summary.warnings == told
+
+
 def test_pods_and_services_are_in_the_export_under_their_names(tmp_path: Path) -> None:
     names = {"192.0.2.1": "pod shop/web-7d", "192.0.2.2": "service shop/db", "2001:db8::1": "db.example"}
     clip = changed(clip_of(tmp_path, recorded(tmp_path, "a", *at(1))), names=names)

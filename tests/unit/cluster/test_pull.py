@@ -12,7 +12,7 @@ import pytest
 
 from clip_cluster import ClipCluster, Fault, Request, clip_cluster
 from kernel_blocks import Sent
-from podcam.clip import COMPLETE, export, open_packets, read_manifest
+from podcam.clip import COMPLETE, export, open_packets, read_manifest, write_manifest
 from podcam.cluster.fetching import _SYNC_BYTES, Missing, Pulled, cache_folder, file_name
 from podcam.cluster.pull import folder_of, pull
 from podcam.cluster.road import Reader
@@ -104,6 +104,15 @@ def test_one_pcapng_with_a_block_per_pod_and_interface(cluster: ClipCluster, tmp
     ):
         assert whole.count(name) == 1
     assert whole.count(b"podcam.interface/1") == 3
+
+
+def test_a_node_whose_recorder_was_interrupted_is_named(cluster: ClipCluster, tmp_path: Path) -> None:
+    kept = tmp_path / "1" / "shop_broken"
+    write_manifest(kept, replace(read_manifest(kept), interrupted=True))
+    done = pulled(cluster, tmp_path / "cache")
+    assert export(open_packets(done.folder), tmp_path / "out.pcapng").warnings == (
+        "the recorder of node node-1 ended before the clip's window did: the clip's end may be missing",
+    )
 
 
 def test_grant_is_given_back(cluster: ClipCluster, tmp_path: Path) -> None:

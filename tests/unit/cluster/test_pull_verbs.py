@@ -11,7 +11,7 @@ import pytest
 
 from clip_cluster import ClipCluster, clip_cluster
 from podcam.cli import kubectl
-from podcam.cli.kubectl import pull
+from podcam.cli.kubectl import diagnose, pull
 from podcam.cli.kubectl.access import Cluster
 from podcam.cluster import Kubectl
 from served_clips import keep_clip, packet
@@ -128,3 +128,26 @@ def test_diagnose_is_that_of_the_fetched_clip(
     assert (capture["packets"], capture["path"]) == (3, f"{tmp_path}/cache/{CACHE}")
     assert (tmp_path / "here" / "told.pcapng").exists()
     assert cluster.grants == {}
+
+
+def test_diagnose_calls_the_clip_by_its_name(
+    cluster: ClipCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert kubectl.main(["diagnose", "broken", "-n", "shop"]) == 0
+    assert capsys.readouterr().out.startswith("shop/broken  3 packets, ")
+
+
+@pytest.mark.parametrize(
+    ("sidecar", "namespace", "command"),
+    [
+        (None, None, "kubectl podcam pull broken"),
+        (None, "shop", "kubectl podcam pull broken -n shop"),
+        ("pod/web-1", "shop", "kubectl podcam pull --sidecar pod/web-1 broken -n shop"),
+    ],
+)
+def test_what_writes_the_file_of_what_is_diagnosed(
+    sidecar: str | None, namespace: str | None, command: str
+) -> None:
+    assert (
+        diagnose._pull_command(argparse.Namespace(sidecar=sidecar, namespace=namespace), "broken") == command
+    )

@@ -3,6 +3,8 @@
 import io
 import re
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -45,6 +47,7 @@ def printed(
     streams: tuple[int, ...] = (),
     counts: tuple[tuple[str, ServerCounts], ...] = (),
     colour: bool = False,
+    **naming: Any,
 ) -> str:
     out = io.StringIO()
     target = Console(
@@ -55,7 +58,7 @@ def printed(
         highlight=False,
     )
     known = TALKS if talks is None else talks
-    TerminalReport(what, lambda number: known[number].conversation(), counts).print(target, streams)
+    TerminalReport(what, lambda number: known[number].conversation(), counts, **naming).print(target, streams)
     return out.getvalue()
 
 
@@ -186,7 +189,7 @@ def test_what_the_recorder_counted_stands_with_its_server() -> None:
     other = ServerCounts(CLIENT, since, 99, {})
     text = printed(counts=(("web-0", other), ("web-0", mine), ("db-0", replace(mine, connections=77))))
     assert "The recorder saw 12,034 connections to it since 2025-11-22 18:00:00.000 UTC" in text
-    assert "3 reset-early" in text.replace("\n ", "")
+    assert "UTC, and 3 failures (reset-early)" in " ".join(text.split())
     assert "99" not in text.replace("99  1.450", "")
     assert "77" not in text
 
@@ -202,6 +205,24 @@ def test_counts_of_many_points_say_where_and_end_somewhere() -> None:
     assert "The recorder saw 5 connections to it at web-0 since" in text
     assert text.count("The recorder saw") == 4
     assert "and at 2 more points" in text
+    assert "UTC, and no failure\n" in text
+
+
+def test_several_kinds_of_failures_that_the_recorder_counted() -> None:
+    failures = {FailureClass.RESET_EARLY: 1, FailureClass.REFUSED: 2}
+    text = printed(counts=(("web-0", ServerCounts(SERVER, START_NS, 5, failures)),))
+    assert "and 3 failures (1 reset-early, 2 refused)" in " ".join(text.split())
+
+
+def test_a_clip_goes_by_its_name_and_whoever_diagnoses_it_says_what_makes_a_file_of_it(
+    tmp_path: Path,
+) -> None:
+    folder = str(tmp_path)
+    found = replace(STORY, captures=(replace(STORY.captures[0], path=folder),))
+    assert printed(found).endswith("Wireshark, after `podcam export`: tcp.stream in {16, 17}\n")
+    text = printed(found, names={folder: "shop/web-1\x1b"}, exported_by="kubectl podcam pull web-1 -n shop")
+    assert text.startswith("shop/web-1\\x1b  4,812 packets")
+    assert text.endswith("Wireshark, after `kubectl podcam pull web-1 -n shop`: tcp.stream in {16, 17}\n")
 
 
 def test_chosen_connections_alone() -> None:

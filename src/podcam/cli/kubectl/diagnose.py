@@ -1,6 +1,7 @@
 """`kubectl podcam diagnose`: fetch a clip, and say which connections failed, and whose fault it is."""
 
 import argparse
+import shlex
 
 from podcam.cli import diagnose
 from podcam.cli.kubectl import flags, pull
@@ -29,5 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Fetch, and diagnose what came."""
     _, pulled = pull.fetch(args)
-    args.paths = [str(pulled.folder)]
-    return diagnose.run(args)
+    clip, folder = pulled.manifest, str(pulled.folder)
+    namespace = (clip.recording or "").rpartition("/")[0]  # a pod's own recorder knows none
+    name = f"{namespace}/{clip.id}" if namespace else clip.id
+    return diagnose.report(args, [folder], {folder: name}, _pull_command(args, clip.id))
+
+
+def _pull_command(args: argparse.Namespace, clip: str) -> str:
+    """What writes the file with the frames that the diagnosis speaks of."""
+    sidecar = [] if args.sidecar is None else ["--sidecar", args.sidecar]
+    namespace = ["-n", args.namespace] if args.namespace else []
+    return shlex.join(["kubectl", "podcam", "pull", *sidecar, clip, *namespace])
