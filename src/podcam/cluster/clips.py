@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from podcam.cluster.recordings import MANAGER, find_recording
+from podcam.cluster.recordings import MANAGER, find_recordings
+from podcam.cluster.targets import find_object
 from podcam.errors import ConflictError, UsageError
 from podcam.kube import CLIPS, RECORDING_LABEL, RECORDINGS, Api, format_duration, list_objects, path_of
 
@@ -53,27 +54,29 @@ def window_of(clip: Mapping[str, Any]) -> tuple[str, str]:
     return min(starts, default=""), max(ends, default="")
 
 
-def choose_recording(api: Api, namespace: str, name: str | None, pods: Sequence[str]) -> dict[str, Any]:
+def find_clip(api: Api, namespace: str, name: str) -> dict[str, Any]:
+    """The Clip of this name. Raises NotFoundError."""
+    return find_object(api, CLIPS, namespace, name)
+
+
+def choose_recording(api: Api, namespace: str, word: str | None, pods: Sequence[str]) -> Mapping[str, Any]:
     """The recording that a clip is to be made of: the one named, the one of these pods, or the only one.
 
     Raises UsageError where that does not say which one, or it has no such pod, NotFoundError where there is
-    none of that name.
+    none of that name, or of the `TYPE/NAME` that `word` may be.
     """
-    if name is not None:
-        recording = find_recording(api, namespace, name)
-        if strangers := sorted(set(pods) - _pods_of(recording)):
-            raise UsageError(
-                f"recording {name} in namespace {namespace} has no ring of {', '.join(strangers)}: "
-                f"`kubectl podcam status {name} -n {namespace}` lists its pods"
-            )
-        return recording
-    found = list(list_objects(api, RECORDINGS, namespace=namespace).objects)
+    if word is None:
+        found: list[Mapping[str, Any]] = list(list_objects(api, RECORDINGS, namespace=namespace).objects)
+    else:
+        found = find_recordings(api, namespace, word)
+        if len(found) == 1:
+            _refuse_strangers(namespace, found[0], pods)
     if pods:
         found = [recording for recording in found if set(pods) <= _pods_of(recording)]
     names = sorted(recording["metadata"]["name"] for recording in found)
     if len(found) == 1:
         return found[0]
-    of_pods = f" of {', '.join(pods)}" if pods else ""
+    of_pods = f" of {', '.join(pods)}" if pods else f" of {word}" if word else ""
     if not found:
         raise UsageError(
             f"there is no recording{of_pods} in namespace {namespace}: "
@@ -82,6 +85,15 @@ def choose_recording(api: Api, namespace: str, name: str | None, pods: Sequence[
     raise UsageError(
         f"there are {len(found)} recordings{of_pods} in namespace {namespace}: name one of {', '.join(names)}"
     )
+
+
+def _refuse_strangers(namespace: str, recording: Mapping[str, Any], pods: Sequence[str]) -> None:
+    name = recording["metadata"]["name"]
+    if strangers := sorted(set(pods) - _pods_of(recording)):
+        raise UsageError(
+            f"recording {name} in namespace {namespace} has no ring of {', '.join(strangers)}: "
+            f"`kubectl podcam status {name} -n {namespace}` lists its pods"
+        )
 
 
 def _pods_of(recording: Mapping[str, Any]) -> set[str]:

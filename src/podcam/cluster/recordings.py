@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from podcam.cluster.spelling import quantity
-from podcam.cluster.targets import Choice
-from podcam.kube import RECORDINGS, Api, format_duration, path_of
+from podcam.cluster.targets import Choice, find_object, parse_targets
+from podcam.errors import NotFoundError
+from podcam.kube import RECORDINGS, Api, format_duration, list_objects
 
 _MOST_NAME = 63
 MANAGER = "kubectl-podcam"
@@ -126,7 +127,23 @@ def replacement(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any
 
 def find_recording(api: Api, namespace: str, name: str) -> dict[str, Any]:
     """The Recording of this name. Raises NotFoundError."""
-    return api.get(path_of(RECORDINGS, namespace, name))
+    return find_object(api, RECORDINGS, namespace, name)
+
+
+def find_recordings(api: Api, namespace: str, word: str) -> list[Mapping[str, Any]]:
+    """The recording of this name, or all of what `TYPE/NAME` names.
+
+    Raises NotFoundError where there is none, UsageError for a type that has no pods.
+    """
+    if "/" not in word:
+        return [find_recording(api, namespace, word)]
+    (target,) = parse_targets([word])
+    wanted = {"kind": target.kind, "name": target.name}
+    recordings = list_objects(api, RECORDINGS, namespace=namespace).objects
+    found: list[Mapping[str, Any]] = [each for each in recordings if each["spec"].get("target") == wanted]
+    if not found:
+        raise NotFoundError(f"nothing is recorded of {target} in namespace {namespace} (-n names another)")
+    return found
 
 
 @dataclass(frozen=True, slots=True)

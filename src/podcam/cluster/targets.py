@@ -4,23 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from podcam.errors import ForbiddenError, KubernetesError, NotFoundError, UsageError
+from podcam.errors import ForbiddenError, KubernetesError, NotFoundError, NotInstalledError, UsageError
 from podcam.kube import PODS, Api, Kind, LabelSelector, path_of
 
 
-@dataclass(frozen=True, slots=True)
-class _Workload:
+def _workload(group: str, version: str, kind: str, *short: str) -> Kind:
     """A kind that selects pods."""
-
-    kind: Kind
-    names: tuple[str, ...]
-
-
-def _workload(group: str, version: str, kind: str, *short: str) -> _Workload:
-    singular = kind.lower()
-    return _Workload(
-        Kind(group, version, f"{singular}s", kind, namespaced=True), (singular, f"{singular}s", *short)
-    )
+    return Kind(group, version, f"{kind.lower()}s", kind, short=short)
 
 
 _WORKLOADS = (
@@ -34,7 +24,6 @@ _WORKLOADS = (
 )
 _PLAIN_SELECTORS = frozenset({"ReplicationController", "Service"})
 """Kinds whose selector is the labels themselves."""
-_POD_NAMES = ("pod", "pods", "po")
 _KNOWN = "deploy, sts, ds, rs, job, rc, svc and pod"
 
 
@@ -82,14 +71,7 @@ def _known_kind(word: str) -> str:
 
 def _kind(word: str) -> str | None:
     """The kind of `deploy`, `Deployments`, `deployment.apps` or `deployments.v1.apps`."""
-    singular, _, group = word.lower().partition(".")
-    if singular in _POD_NAMES and not group:
-        return "Pod"
-    for workload in _WORKLOADS:
-        kind = workload.kind
-        if singular in workload.names and group in {"", kind.group, f"{kind.version}.{kind.group}"}:
-            return kind.kind
-    return None
+    return next((kind.kind for kind in (PODS, *_WORKLOADS) if kind.is_called(word)), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +107,7 @@ class Choice:
 def find_choice(api: Api, namespace: str, targets: Sequence[Target]) -> Choice:
     """What the targets stand for; a workload's own selector, so that its later pods are recorded too.
 
-    Raises NotFound where there is no such object, KubernetesError where it selects no pods.
+    Raises NotFoundError where there is no such object, KubernetesError where it selects no pods.
     """
     if targets[0].kind == "Pod":
         for target in targets:
@@ -134,8 +116,8 @@ def find_choice(api: Api, namespace: str, targets: Sequence[Target]) -> Choice:
             pods=tuple(target.name for target in targets), target=targets[0] if len(targets) == 1 else None
         )
     target = targets[0]
-    workload = next(each for each in _WORKLOADS if each.kind.kind == target.kind)
-    found = _get(api, workload.kind, namespace, target)
+    kind = next(each for each in _WORKLOADS if each.kind == target.kind)
+    found = _get(api, kind, namespace, target)
     selector = found.get("spec", {}).get("selector")
     if not selector:
         raise KubernetesError(
@@ -148,13 +130,25 @@ def find_choice(api: Api, namespace: str, targets: Sequence[Target]) -> Choice:
 
 def _get(api: Api, kind: Kind, namespace: str, target: Target, hint: str = "") -> dict[str, Any]:
     try:
-        return api.get(path_of(kind, namespace, target.name))
+        return find_object(api, kind, namespace, target.name)
+    except NotInstalledError:
+        raise
     except NotFoundError as error:
-        sentence = f"{error} in namespace {namespace}{hint}"
-        raise NotFoundError(sentence, status=error.status, reason=error.reason) from None
+        raise NotFoundError(f"{error}{hint}", status=error.status, reason=error.reason) from None
     except ForbiddenError as error:
         sentence = f"{error}; to choose pods by -l SELECTOR takes no such right"
         raise ForbiddenError(sentence, status=error.status, reason=error.reason) from None
+
+
+def find_object(api: Api, kind: Kind, namespace: str, name: str) -> dict[str, Any]:
+    """The object of this name. Raises NotFoundError, which says where it is not."""
+    try:
+        return api.get(path_of(kind, namespace, name))
+    except NotInstalledError:
+        raise
+    except NotFoundError as error:
+        sentence = f"there is no {kind.kind.lower()} {name} in namespace {namespace} (-n names another)"
+        raise NotFoundError(sentence, status=error.status, reason=error.reason) from None
 
 
 def selected(text: str) -> Choice:

@@ -9,13 +9,14 @@ VERSION = "v1alpha1"
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of object; `group` is "" for the core group."""
+    """One kind of object; `group` is "" for the core group, `short` what kubectl calls it as well."""
 
     group: str
     version: str
     plural: str
     kind: str
     namespaced: bool = True
+    short: tuple[str, ...] = ()
 
     @property
     def api_version(self) -> str:
@@ -27,11 +28,17 @@ class Kind:
         """As kubectl takes it, unmistakable: `recordings.podcam.dev`."""
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
+    def is_called(self, word: str) -> bool:
+        """Whether kubectl takes the word for it: `clip`, `clips.podcam.dev`, `Clips.v1alpha1.podcam.dev`."""
+        name, _, group = word.lower().partition(".")
+        known = name in {self.kind.lower(), self.plural, *self.short}
+        return known and group in {"", self.group, f"{self.version}.{self.group}"}
 
-RECORDINGS = Kind(GROUP, VERSION, "recordings", "Recording")
-CLIPS = Kind(GROUP, VERSION, "clips", "Clip")
+
+RECORDINGS = Kind(GROUP, VERSION, "recordings", "Recording", short=("rec", "recs"))
+CLIPS = Kind(GROUP, VERSION, "clips", "Clip", short=("pclip",))
 GRANTS = Kind(GROUP, VERSION, "packetgrants", "PacketGrant")
-PODS = Kind("", "v1", "pods", "Pod")
+PODS = Kind("", "v1", "pods", "Pod", short=("po",))
 NAMESPACES = Kind("", "v1", "namespaces", "Namespace", namespaced=False)
 NODES = Kind("", "v1", "nodes", "Node", namespaced=False)
 SERVICES = Kind("", "v1", "services", "Service")

@@ -88,7 +88,7 @@ def test_what_selects_no_pods_is_refused() -> None:
         cluster.add(SERVICES, deployment(None))
         with pytest.raises(KubernetesError, match="service/web has no selector"):
             find_choice(api, "shop", [Target("Service", "web")])
-        with pytest.raises(NotFoundError, match='services "other" not found'):
+        with pytest.raises(NotFoundError, match="there is no service other in namespace shop"):
             find_choice(api, "shop", [Target("Service", "other")])
 
 
@@ -97,7 +97,7 @@ def test_pods_are_taken_by_name_and_have_to_be_there() -> None:
         cluster.add(PODS, {"metadata": {"name": "a", "namespace": "shop"}})
         choice = find_choice(api, "shop", [Target("Pod", "a")])
         with pytest.raises(
-            NotFoundError, match='pods "b" not found in namespace shop; a workload is named as'
+            NotFoundError, match=r"no pod b in namespace shop \(-n names another\); a workload is named as"
         ):
             find_choice(api, "shop", [Target("Pod", "a"), Target("Pod", "b")])
     assert choice.spec() == {"pods": ["a"], "target": {"kind": "Pod", "name": "a"}}

@@ -5,7 +5,7 @@ from typing import Any
 
 from podcam.cli import arguments
 from podcam.cli.arguments import format_size
-from podcam.cli.kubectl import flags
+from podcam.cli.kubectl import flags, names
 from podcam.cli.kubectl.access import Cluster, cluster
 from podcam.cli.kubectl.output import now, print_objects, say
 from podcam.cluster import DONE, choose_recording, create_clip, nodes_expected, parts_of, states
@@ -26,7 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
     parser.description = "Keep the packets of the last seconds, of every pod of a recording."
     parser.epilog = _EXAMPLES
-    parser.add_argument("recording", nargs="?", metavar="RECORDING", help="(default: the only one)")
+    parser.add_argument(
+        "recording",
+        nargs="?",
+        type=names.recorded,
+        metavar="RECORDING|TYPE/NAME",
+        help="(default: the only one)",
+    )
     parser.add_argument(
         "--last",
         type=arguments.duration,
@@ -39,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pod",
         action="append",
         default=[],
+        type=names.pod,
         metavar="NAME",
         help="of this pod only; repeatable, ended ones too",
     )
@@ -61,13 +68,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make the clip, and wait until it is complete."""
-    pods = [pod.removeprefix("pod/") for pod in args.pod]
     with cluster(args) as at:
-        recording = choose_recording(at.api, at.namespace, args.recording, pods)
-        if not nodes_expected(recording, pods):
+        recording = choose_recording(at.api, at.namespace, args.recording, args.pod)
+        if not nodes_expected(recording, args.pod):
             say(f"no node has a ring of {recording['metadata']['name']} yet: the clip may stay empty")
         clip = create_clip(
-            at.api, at.namespace, recording, last_ns=args.last, reason=args.reason, pods=pods, now=now()
+            at.api, at.namespace, recording, last_ns=args.last, reason=args.reason, pods=args.pod, now=now()
         )
         code = 0
         if args.wait:

@@ -5,12 +5,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from podcam.cli.arguments import format_size
-from podcam.cli.kubectl import flags
+from podcam.cli.kubectl import flags, names
 from podcam.cli.kubectl.access import cluster
 from podcam.cli.kubectl.output import age, now, print_objects, print_table, say
-from podcam.cluster import parts_of, window_of
+from podcam.cluster import find_clip, parts_of, window_of
 from podcam.errors import UsageError
-from podcam.kube import CLIPS, list_objects, path_of
+from podcam.kube import CLIPS, list_objects
 
 _EXAMPLES = """\
 examples:
@@ -25,8 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
     parser.description = "List the clips that were kept, the oldest first."
     parser.epilog = _EXAMPLES
-    parser.add_argument("clip", nargs="?", metavar="CLIP", help="this one alone")
-    parser.add_argument("--recording", metavar="NAME", help="those of this recording")
+    parser.add_argument("clip", nargs="?", type=names.clip, metavar="CLIP", help="this one alone")
+    parser.add_argument("--recording", type=names.recording, metavar="NAME", help="those of this recording")
     flags.add_all_namespaces(parser)
     flags.add_selector(parser, "clips")
     flags.add_output(parser, "wide", "name", "yaml", "json")
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("a clip's name and --recording cannot stand together")
     with cluster(args) as at:
         if args.clip:
-            found: list[Mapping[str, Any]] = [at.api.get(path_of(CLIPS, at.namespace, args.clip))]
+            found: list[Mapping[str, Any]] = [find_clip(at.api, at.namespace, args.clip)]
         else:
             found = list(
                 list_objects(

@@ -4,15 +4,15 @@ import argparse
 import sys
 
 from podcam.cli import arguments, export
-from podcam.cli.kubectl import flags, pods
+from podcam.cli.kubectl import flags, names, pods
 from podcam.cli.kubectl.access import Cluster, cluster
 from podcam.cli.kubectl.output import say
 from podcam.cli.progress import Progress
-from podcam.cluster import DONE, states
+from podcam.cluster import DONE, find_clip, states
 from podcam.cluster.fetching import Pulled, cache_folder, file_name
 from podcam.cluster.pull import pull
 from podcam.errors import KubernetesError, UsageError
-from podcam.kube import CLIPS, ClipObject, path_of
+from podcam.kube import CLIPS, ClipObject
 
 _EXAMPLES = """\
 examples:
@@ -57,6 +57,7 @@ def add_clip(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "clip",
         nargs="?",
+        type=names.clip,
         metavar="CLIP",
         help="its name; `kubectl podcam clips` lists them. With --sidecar the start of it, or none for the "
         "latest",
@@ -111,10 +112,9 @@ def fetch(args: argparse.Namespace) -> tuple[str, Pulled]:
             return pods.fetch(at, args.sidecar, args.clip, args.timeout / 1e9)
     if args.clip is None:
         raise UsageError("which clip? `kubectl podcam clips` lists them; --sidecar POD names a pod")
-    name = args.clip.rpartition("/")[2]  # as `-o name` prints it: clip.podcam.dev/NAME
     with cluster(args) as at:
-        clip = _complete(at, name, args.timeout / 1e9)
-        with Progress(f"fetching {name}") as progress:
+        clip = _complete(at, args.clip, args.timeout / 1e9)
+        with Progress(f"fetching {args.clip}") as progress:
             pulled = pull(
                 at.api, clip, cache_folder(), tell=lambda done, total: progress(done / max(total, 1))
             )
@@ -126,7 +126,7 @@ def fetch(args: argparse.Namespace) -> tuple[str, Pulled]:
 
 def _complete(at: Cluster, name: str, timeout_seconds: float) -> ClipObject:
     """The clip, once all agents have reported or the time is over."""
-    clip = ClipObject.parse(at.api.get(path_of(CLIPS, at.namespace, name)))
+    clip = ClipObject.parse(find_clip(at.api, at.namespace, name))
     if clip.state in DONE or not timeout_seconds:
         return clip
     say(f"clip {name} is still being kept: {clip.parts_complete or 'no'} parts are there")

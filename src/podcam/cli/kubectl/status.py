@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from podcam.cli.arguments import format_size
-from podcam.cli.kubectl import flags
+from podcam.cli.kubectl import flags, names
 from podcam.cli.kubectl.access import Cluster, cluster
 from podcam.cli.kubectl.clips import oldest_first, print_clips
 from podcam.cli.kubectl.output import age, counted, now, print_objects, print_table, say
 from podcam.cluster import (
     agents_or_none,
     choice_of,
-    find_recording,
+    find_recordings,
     points_of,
     problems_of,
     survey,
@@ -31,6 +31,7 @@ examples:
   kubectl podcam status              # all recordings of the namespace
   kubectl podcam status -A
   kubectl podcam status web          # one of them, pod by pod
+  kubectl podcam status deploy/web   # whatever is recorded of it
   kubectl podcam status web -o yaml
 """
 
@@ -42,7 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
     parser.description = "Show recordings: pods, nodes, failures, clips, and what is not as it should be."
     parser.epilog = _EXAMPLES
-    parser.add_argument("recording", nargs="?", metavar="RECORDING", help="show it pod by pod")
+    parser.add_argument(
+        "recording",
+        nargs="?",
+        type=names.recorded,
+        metavar="RECORDING|TYPE/NAME",
+        help="show it pod by pod",
+    )
     flags.add_all_namespaces(parser)
     flags.add_selector(parser, "recordings")
     flags.add_output(parser, "wide", "name", "yaml", "json")
@@ -54,14 +61,14 @@ def run(args: argparse.Namespace) -> int:
     flags.refuse_name_with_others(args, args.recording)
     with cluster(args) as at:
         if args.recording:
-            found = [find_recording(at.api, at.namespace, args.recording)]
+            found = find_recordings(at.api, at.namespace, args.recording)
         else:
             namespace = None if args.all_namespaces else at.namespace
             found = list(
                 list_objects(at.api, RECORDINGS, namespace=namespace, label_selector=args.selector).objects
             )
         if args.output in {"name", "yaml", "json"}:
-            print_objects(found, args.output, single=bool(args.recording))
+            print_objects(found, args.output, single=bool(args.recording) and len(found) == 1)
             return 0
         pods = [] if args.recording or args.selector else _pods(at, all_namespaces=args.all_namespaces)
         if not found and not pods:
@@ -73,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
             return 0
         clips = _clips(at, None if args.all_namespaces else at.namespace)
         if args.recording:
-            _print_one(at, found[0], clips)
+            _print_each(at, found, clips)
         else:
             _print_all(found, clips, namespaces=args.all_namespaces, wide=args.output == "wide")
         if pods:
@@ -185,6 +192,15 @@ def _print_all(
         wider = [traffic_text(recording), ",".join(sorted(recording.get("status", {}).get("nodes", {})))]
         rows.append([recording["metadata"]["namespace"]] * namespaces + row + (wider if wide else []))
     print_table(["NAMESPACE"] * namespaces + header + (["TRAFFIC", "NODES"] if wide else []), rows)
+
+
+def _print_each(
+    at: Cluster, recordings: Sequence[Mapping[str, Any]], clips: Sequence[Mapping[str, Any]] | None
+) -> None:
+    for number, recording in enumerate(recordings):
+        if number:
+            print()
+        _print_one(at, recording, clips)
 
 
 def _print_one(at: Cluster, recording: Mapping[str, Any], clips: Sequence[Mapping[str, Any]] | None) -> None:

@@ -1,14 +1,12 @@
 """`kubectl podcam stop`: stop a recording; its clips stay."""
 
 import argparse
-from collections.abc import Mapping, Sequence
-from typing import Any
 
-from podcam.cli.kubectl import flags
+from podcam.cli.kubectl import flags, names
 from podcam.cli.kubectl.access import Cluster, cluster
 from podcam.cli.kubectl.output import object_name, say
-from podcam.cluster import find_recording, parse_targets
-from podcam.errors import ForbiddenError, NotFoundError, UsageError
+from podcam.cluster import find_recordings
+from podcam.errors import ForbiddenError, UsageError
 from podcam.kube import CLIPS, RECORDING_LABEL, RECORDINGS, list_objects, path_of
 
 _EXAMPLES = """\
@@ -23,43 +21,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
     parser.description = "Stop recordings. Their rings go; the clips that were kept stay."
     parser.epilog = _EXAMPLES
-    parser.add_argument("recording", nargs="*", metavar="RECORDING|TYPE/NAME", help="which to stop")
+    parser.add_argument(
+        "recording", nargs="*", type=names.recorded, metavar="RECORDING|TYPE/NAME", help="which to stop"
+    )
     parser.add_argument("--all", action="store_true", help="all of the namespace")
     flags.add_access(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Delete the recordings, and say what stays."""
-    if bool(args.recording) == args.all:
+    if args.recording and args.all:
+        raise UsageError("name the recordings to stop, or say --all, not both")
+    if not args.recording and not args.all:
         raise UsageError("name the recordings to stop, or say --all")
     with cluster(args) as at:
         found = (
             list(list_objects(at.api, RECORDINGS, namespace=at.namespace).objects)
             if args.all
-            else [recording for word in args.recording for recording in _named(at, word)]
+            else [
+                recording
+                for word in args.recording
+                for recording in find_recordings(at.api, at.namespace, word)
+            ]
         )
         if not found:
             say(f"no recordings in namespace {at.namespace}")
-        for recording in found:
+        for recording in {each["metadata"]["name"]: each for each in found}.values():
             at.api.delete(path_of(RECORDINGS, at.namespace, recording["metadata"]["name"]))
             print(f"{object_name(recording)} deleted", flush=True)
             _tell_clips(at, recording["metadata"]["name"])
     return 0
-
-
-def _named(at: Cluster, word: str) -> Sequence[Mapping[str, Any]]:
-    if "/" not in word:
-        return [find_recording(at.api, at.namespace, word)]
-    (target,) = parse_targets([word])
-    wanted = {"kind": target.kind, "name": target.name}
-    found = [
-        recording
-        for recording in list_objects(at.api, RECORDINGS, namespace=at.namespace).objects
-        if recording["spec"].get("target") == wanted
-    ]
-    if not found:
-        raise NotFoundError(f"nothing is recorded of {target} in namespace {at.namespace}")
-    return found
 
 
 def _tell_clips(at: Cluster, name: str) -> None:

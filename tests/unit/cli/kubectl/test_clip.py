@@ -137,7 +137,7 @@ def test_which_recording_has_to_be_clear(cluster: FakeCluster, capsys: pytest.Ca
     assert main(["clip", "--pod", "other", "-n", "shop"]) == 2
     assert "there is no recording of other in namespace shop" in capsys.readouterr().err
     assert main(["clip", "nothing", "-n", "shop"]) == 1
-    assert 'recordings "nothing" not found' in capsys.readouterr().err
+    assert "there is no recording nothing in namespace shop" in capsys.readouterr().err
 
 
 def test_a_recording_that_has_no_ring_yet(cluster: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:

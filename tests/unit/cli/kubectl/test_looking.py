@@ -197,7 +197,7 @@ def test_nothing_to_show(cluster: FakeCluster, capsys: pytest.CaptureFixture[str
     assert main(["clips", "-n", "empty"]) == 0
     assert "no clips in namespace empty" in capsys.readouterr().err
     assert main(["status", "nothing", "-n", "shop"]) == 1
-    assert 'recordings "nothing" not found' in capsys.readouterr().err
+    assert "there is no recording nothing in namespace shop" in capsys.readouterr().err
 
 
 def test_clips_the_oldest_first(capsys: pytest.CaptureFixture[str]) -> None:
@@ -231,7 +231,7 @@ def test_clips_of_one_recording_in_all_namespaces(capsys: pytest.CaptureFixture[
         (["clips", "web-1", "--recording", "web"], "cannot stand together"),
         (["clips", "-o", "xml"], "invalid choice"),
         (["stop", "-n", "shop"], "name the recordings"),
-        (["stop", "web", "--all", "-n", "shop"], "name the recordings"),
+        (["stop", "web", "--all", "-n", "shop"], "name the recordings to stop, or say --all, not both"),
     ],
 )
 def test_wrong_usage(argv: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -250,6 +250,11 @@ def test_stop_deletes_the_recording_and_tells_what_stays(
     assert "kubectl delete clips.podcam.dev -n shop -l podcam.dev/recording=web" in err
     assert path_of(RECORDINGS, "shop", "web") not in cluster.objects
     assert path_of(CLIPS, "shop", "web-1") in cluster.objects
+
+
+def test_stop_of_what_is_named_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["stop", "web", "deploy/web", "-n", "shop"]) == 0
+    assert capsys.readouterr().out == "recording.podcam.dev/web deleted\n"
 
 
 def test_stop_of_what_is_not_recorded(capsys: pytest.CaptureFixture[str]) -> None:
