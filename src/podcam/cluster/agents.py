@@ -24,6 +24,10 @@ class Agent:
     ready: bool
     why_not: str
     """Why it is not ready; "" if it is."""
+    node_lost: bool
+    """Whether it is not ready because its node is not."""
+    has_run: bool
+    """Whether its container ever ran: without, there are no logs."""
     restarts: int
     image: str
 
@@ -45,16 +49,25 @@ def agent(pod: Mapping[str, Any]) -> Agent:
     """The agent of a pod object."""
     status = pod.get("status", {})
     containers = status.get("containerStatuses", [])
+    conditions = {each["type"]: each["status"] for each in status.get("conditions", [])}
     leaving = "deletionTimestamp" in pod["metadata"]
-    ready = not leaving and any(
-        condition["type"] == "Ready" and condition["status"] == "True"
-        for condition in status.get("conditions", [])
-    )
+    ready = not leaving and conditions.get("Ready") == "True"
+    # A kubelet sets both alike, as the agent has no readiness gates. Where it is silent, the control plane
+    # takes `Ready` back alone.
+    lost = conditions.get("Ready") == "False" and conditions.get("ContainersReady") == "True"
+    if ready:
+        why_not = ""
+    elif lost:
+        why_not = "its node is not ready"
+    else:
+        why_not = "it is being deleted" if leaving else _why_not(status, containers)
     return Agent(
         pod=pod["metadata"]["name"],
         node=pod["spec"].get("nodeName") or _wanted_node(pod),
         ready=ready,
-        why_not="" if ready else "it is being deleted" if leaving else _why_not(status, containers),
+        why_not=why_not,
+        node_lost=lost,
+        has_run=any(map(_has_run, containers)),
         restarts=sum(container.get("restartCount", 0) for container in containers),
         image=next((container["image"] for container in pod["spec"]["containers"]), ""),
     )
@@ -71,6 +84,11 @@ def _wanted_node(pod: Mapping[str, Any]) -> str:
     return ""
 
 
+def _has_run(container: Mapping[str, Any]) -> bool:
+    states = (container.get("state", {}), container.get("lastState", {}))
+    return any("running" in state or "terminated" in state for state in states)
+
+
 def _why_not(status: Mapping[str, Any], containers: list[Mapping[str, Any]]) -> str:
     for container in containers:
         state = container.get("state", {})
@@ -83,7 +101,11 @@ def _why_not(status: Mapping[str, Any], containers: list[Mapping[str, Any]]) -> 
         if waiting := state.get("waiting"):
             return ": ".join(filter(None, (waiting.get("reason"), waiting.get("message"))))
     for condition in status.get("conditions", []):
-        if condition["status"] == "False" and condition.get("message") and condition["type"] != "Ready":
+        if (
+            condition["status"] == "False"
+            and condition.get("message")
+            and condition["type"] not in {"Ready", "ContainersReady"}
+        ):
             return str(condition["message"])
     if any("running" in container.get("state", {}) for container in containers):
         return "it runs, but does not report that it is well yet"

@@ -1,5 +1,6 @@
 """What is missing in a cluster, and how to get it: everything is looked at, nothing is changed."""
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from podcam.cluster.agents import DAEMON_SET, DAEMON_SETS, NAMESPACE, PORT, Agent, agents_of
 from podcam.cluster.nodes import Node, nodes_of
 from podcam.cluster.preview import is_sandboxed
-from podcam.cluster.rights import OPERATOR, PACKET_READER, VIEWER, rights_in
+from podcam.cluster.rights import OPERATOR, PACKET_READER, VIEWER, rights_in, user_name
 from podcam.errors import ForbiddenError, KubernetesError, NotFoundError
 from podcam.kube import (
     CLIPS,
@@ -26,6 +27,7 @@ from podcam.kube import (
 
 _ENFORCE = "pod-security.kubernetes.io/enforce"
 _MOST_ANSWER_BYTES = 1 << 20
+_ACCOUNT = "system:serviceaccount:"
 INSTALL = "run `kubectl podcam install`"
 
 
@@ -80,6 +82,8 @@ def _other_versions(api: Api) -> str:
 
 def _rights(api: Api, namespace: str) -> Iterator[Finding]:
     rights = rights_in(api, namespace)
+    complete = rights.look and rights.record and rights.clip and rights.read_packets
+    whom = "" if complete else _subject(api)
     for allowed, what, role in (
         (rights.look, "list recordings and clips", VIEWER),
         (rights.record, "record", OPERATOR),
@@ -93,9 +97,19 @@ def _rights(api: Api, namespace: str) -> Iterator[Finding]:
             yield Finding(
                 subject,
                 f"you may not {what}",
-                f"to grant it: kubectl create rolebinding NAME -n {namespace} --clusterrole={role} --user=U",
+                f"to grant it: kubectl create rolebinding NAME -n {namespace} --clusterrole={role} {whom}",
                 needed=False,
             )
+
+
+def _subject(api: Api) -> str:
+    """The caller, as `kubectl create rolebinding` takes it."""
+    name = user_name(api)
+    if name is None:
+        return "--user=U"
+    if name.startswith(_ACCOUNT):
+        return f"--serviceaccount={name.removeprefix(_ACCOUNT)}"
+    return f"--user={shlex.quote(name)}"
 
 
 def _nodes(api: Api) -> list[Node] | None:
@@ -117,11 +131,15 @@ def _agents(api: Api, nodes: Sequence[Node] | None) -> Iterator[Finding]:
         return
     yield from _admission(api, daemon_set)
     by_node = {each.node: each for each in agents}
+    ready = {each.name: each.ready for each in nodes or ()}
     for each in nodes or ():
         if each.name not in by_node:
             yield _no_agent(each)
     for each_agent in sorted(agents, key=lambda each: each.node):
-        yield from _agent(api, each_agent)
+        if ready.get(each_agent.node, not each_agent.node_lost):
+            yield from _agent(api, each_agent)
+        else:
+            yield _lost(each_agent.node)
 
 
 def _allowed(api: Api, path: str) -> Mapping[str, Any] | None:
@@ -171,7 +189,7 @@ def _no_agent(each: Node) -> Finding:
     if each.why_no_agent:
         return Finding(subject, "none", each.why_no_agent, needed=False)
     if not each.ready:
-        return Finding(subject, "none: the node is not ready", f"kubectl describe node {each.name}")
+        return _lost(each.name, "none: ")
     return Finding(
         subject,
         "none",
@@ -180,13 +198,19 @@ def _no_agent(each: Node) -> Finding:
     )
 
 
+def _lost(node: str, agent: str = "") -> Finding:
+    """Of a node that is not ready: until it is, nothing about its agent tells why."""
+    return Finding(f"agent of {node}", f"{agent}the node is not ready", f"kubectl describe node {node}")
+
+
 def _agent(api: Api, agent: Agent) -> Iterator[Finding]:
     subject = f"agent of {agent.node or '(no node)'}"
     if not agent.ready:
+        logs = f"; kubectl logs -n {NAMESPACE} {agent.pod}" if agent.has_run else ""
         yield Finding(
             subject,
             f"not ready: {agent.why_not}",
-            f"kubectl describe pod -n {NAMESPACE} {agent.pod}; kubectl logs -n {NAMESPACE} {agent.pod}",
+            f"kubectl describe pod -n {NAMESPACE} {agent.pod}{logs}",
         )
         return
     restarted = f", restarted {agent.restarts} times" if agent.restarts > 1 else ""

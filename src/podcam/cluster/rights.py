@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from podcam.errors import ForbiddenError, NotFoundError
 from podcam.kube import CLIPS, GRANTS, RECORDINGS, Api, Kind
 
 PACKET_READER = "podcam-packet-reader"
@@ -12,6 +13,8 @@ VIEWER = "podcam-viewer"
 """The ClusterRole that is shipped for looking."""
 
 _REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+_SELF = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+_ANONYMOUS = "system:anonymous"
 
 
 def may(api: Api, verb: str, kind: Kind, namespace: str | None, *, subresource: str = "") -> bool:
@@ -45,3 +48,13 @@ def rights_in(api: Api, namespace: str) -> Rights:
         clip=may(api, "create", CLIPS, namespace),
         read_packets=may(api, "create", GRANTS, namespace),
     )
+
+
+def user_name(api: Api) -> str | None:
+    """The caller's name to the API server; None where that does not tell (before 1.28), or for nobody."""
+    review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+    try:
+        told = api.create(_SELF, review).get("status", {}).get("userInfo", {}).get("username")
+    except (ForbiddenError, NotFoundError):
+        return None
+    return str(told) if told and told != _ANONYMOUS else None

@@ -1,5 +1,6 @@
 """What recordings have come to, and what is not as it should be."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -25,8 +26,8 @@ def recording(**nodes: Any) -> dict[str, Any]:
     }
 
 
-def point(pod: str, state: str = "Recording", message: str = "") -> dict[str, str]:
-    return {"pod": pod, "state": state, "message": message}
+def point(pod: str, state: str = "Recording", message: str = "", reason: str = "") -> dict[str, str]:
+    return {"pod": pod, "state": state, "message": message, "reason": reason}
 
 
 def test_totals_are_sums_over_the_nodes() -> None:
@@ -76,8 +77,18 @@ def seen(*pods: str, refusals: tuple[Refusal, ...] = ()) -> Preview:
     return Preview((NodeShare("node-1", pods, 0, None),) if pods else (), (), refusals)
 
 
-WELL = Agent("podcam-agent-x", "node-1", ready=True, why_not="", restarts=0, image="i")
-ILL = Agent("podcam-agent-x", "node-1", ready=False, why_not="it is pending", restarts=0, image="i")
+WELL = Agent(
+    "podcam-agent-x",
+    "node-1",
+    ready=True,
+    why_not="",
+    node_lost=False,
+    has_run=True,
+    restarts=0,
+    image="i",
+)
+ILL = replace(WELL, ready=False, why_not="it is pending")
+ENDED = point("a", "Waiting", "the agent of its node was told to end", "AgentEnded")
 
 
 @pytest.mark.parametrize(
@@ -174,9 +185,30 @@ def agent_pod(**status: Any) -> dict[str, Any]:
         (
             {
                 "containerStatuses": [{"state": {"running": {}}}],
-                "conditions": [{"type": "Ready", "status": "False"}],
+                "conditions": [
+                    {
+                        "type": "Ready",
+                        "status": "False",
+                        "message": "containers with unready status: [agent]",
+                    },
+                    {
+                        "type": "ContainersReady",
+                        "status": "False",
+                        "message": "containers with unready status: [agent]",
+                    },
+                ],
             },
             "it runs, but does not report that it is well yet",
+        ),
+        (
+            {
+                "containerStatuses": [{"state": {"running": {}}}],
+                "conditions": [
+                    {"type": "Ready", "status": "False"},
+                    {"type": "ContainersReady", "status": "True"},
+                ],
+            },
+            "its node is not ready",
         ),
         ({"phase": "Pending"}, "it is pending"),
     ],
@@ -184,6 +216,20 @@ def agent_pod(**status: Any) -> dict[str, Any]:
 def test_why_an_agent_is_not_ready(status: dict[str, Any], why_not: str) -> None:
     found = agent(agent_pod(**status))
     assert (found.node, found.ready, found.why_not) == ("node-1", not why_not, why_not)
+
+
+@pytest.mark.parametrize(
+    ("containers", "has_run"),
+    [
+        ([], False),
+        ([{"state": {"waiting": {"reason": "ErrImagePull"}}, "lastState": {}}], False),
+        ([{"state": {"running": {}}}], True),
+        ([{"state": {"terminated": {"exitCode": 1}}}], True),
+        ([{"state": {"waiting": {}}, "lastState": {"terminated": {"exitCode": 1}}}], True),
+    ],
+)
+def test_whether_an_agent_has_run(containers: list[dict[str, Any]], has_run: bool) -> None:
+    assert agent(agent_pod(containerStatuses=containers)).has_run == has_run
 
 
 def test_an_agent_that_is_being_deleted_is_not_ready() -> None:

@@ -11,6 +11,7 @@ from podcam.cluster.agents import DAEMON_SETS
 from podcam.errors import UnreachableError
 from podcam.kube import EVENTS, NAMESPACES, NODES, PODS, RUNTIME_CLASSES
 
+SELF = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 METRICS = """\
 # HELP podcam_disk_free_bytes Free space.
 # TYPE podcam_disk_free_bytes gauge
@@ -123,7 +124,26 @@ def test_rights_that_are_not_there_are_notes(
     ((subject, text, remedy, needed),) = found(capsys, 0)
     assert (subject, text, needed) == ("rights in shop", "you may not read packets", False)
     assert remedy is not None
-    assert "--clusterrole=podcam-packet-reader" in remedy
+    assert remedy.endswith("--clusterrole=podcam-packet-reader --user=U")
+
+
+@pytest.mark.parametrize(
+    ("name", "flag"),
+    [
+        ("anna@example.org", "--user=anna@example.org"),
+        ("oidc#anna b", "--user='oidc#anna b'"),
+        ("system:serviceaccount:shop:looker", "--serviceaccount=shop:looker"),
+        ("system:anonymous", "--user=U"),
+    ],
+)
+def test_rights_are_to_be_granted_to_whoever_asks(
+    name: str, flag: str, cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster.denied |= {("create", "packetgrants")}
+    cluster.raw[SELF] = {"status": {"userInfo": {"username": name}}}
+    ((_, _, remedy, _),) = found(capsys, 0)
+    assert remedy is not None
+    assert remedy.endswith(f"--clusterrole=podcam-packet-reader {flag}")
 
 
 def test_an_agent_that_is_not_ready(cluster: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,8 +151,38 @@ def test_an_agent_that_is_not_ready(cluster: FakeCluster, capsys: pytest.Capture
     cluster.add(PODS, agent("node-1", containerStatuses=[{"state": waiting}]))
     ((subject, text, remedy, _),) = found(capsys, 1)
     assert (subject, text) == ("agent of node-1", "not ready: ImagePullBackOff: no such image")
+    assert remedy == "kubectl describe pod -n podcam-system podcam-agent-node-1"
+
+
+def test_an_agent_that_ran_has_logs(cluster: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
+    cluster.add(PODS, agent("node-1", containerStatuses=[{"state": {"running": {}}}]))
+    ((_, _, remedy, _),) = found(capsys, 1)
     assert remedy is not None
-    assert "kubectl logs -n podcam-system podcam-agent-node-1" in remedy
+    assert remedy.endswith("; kubectl logs -n podcam-system podcam-agent-node-1")
+
+
+LOST = [{"type": "Ready", "status": "False"}, {"type": "ContainersReady", "status": "True"}]
+
+
+@pytest.mark.parametrize(
+    ("conditions", "may_list_nodes"),
+    [(LOST, True), (LOST, False), ([{"type": "Ready", "status": "True"}], True)],
+)
+def test_of_an_agent_on_a_node_that_is_not_ready_the_node_is_to_blame(
+    conditions: list[dict[str, str]],
+    may_list_nodes: bool,
+    cluster: FakeCluster,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cluster.add(NODES, node("node-1", ready="Unknown"))
+    if not may_list_nodes:
+        cluster.forbidden.add("/api/v1/nodes")
+    running: list[dict[str, Any]] = [{"state": {"running": {}}}]
+    cluster.add(PODS, agent("node-1", conditions=conditions, containerStatuses=running))
+    cluster.raw = {path: each for path, each in cluster.raw.items() if not path.endswith("/metrics")}
+    assert found(capsys, 1) == [
+        ("agent of node-1", "the node is not ready", "kubectl describe node node-1", True)
+    ]
 
 
 def test_nodes_without_an_agent(cluster: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
