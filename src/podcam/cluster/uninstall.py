@@ -43,6 +43,8 @@ if folder.exists():
 class Inventory:
     """What there is to take out."""
 
+    installed: bool
+    """Whether there are agents, or the custom resources."""
     recordings: int
     clips: int
     daemon_set: Mapping[str, Any] | None
@@ -64,20 +66,24 @@ class Inventory:
 
 def take_inventory(api: Api) -> Inventory:
     """Look at what there is, in all namespaces."""
+    recordings, clips = _count(api, RECORDINGS), _count(api, CLIPS)
+    daemon_set = _get(api, path_of(DAEMON_SETS, NAMESPACE, DAEMON_SET))
     return Inventory(
-        recordings=_count(api, RECORDINGS),
-        clips=_count(api, CLIPS),
-        daemon_set=_get(api, path_of(DAEMON_SETS, NAMESPACE, DAEMON_SET)),
+        installed=any(each is not None for each in (recordings, clips, daemon_set)),
+        recordings=recordings or 0,
+        clips=clips or 0,
+        daemon_set=daemon_set,
         nodes=tuple(each for each in nodes_of(api) if not each.why_no_agent),
         openshift=_get(api, path_of(_CONSTRAINTS, name=DAEMON_SET)) is not None,
     )
 
 
-def _count(api: Api, kind: Kind) -> int:
+def _count(api: Api, kind: Kind) -> int | None:
+    """How many there are; None where the API server does not know the kind."""
     try:
         return len(list_objects(api, kind).objects)
     except NotFoundError:
-        return 0
+        return None
 
 
 def _get(api: Api, path: str) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ import sys
 from podcam.cli import arguments
 from podcam.cli.kubectl import flags
 from podcam.cli.kubectl.access import Cluster, cluster
-from podcam.cli.kubectl.output import say
+from podcam.cli.kubectl.output import counted, say
 from podcam.cluster import (
     Inventory,
     clean_nodes,
@@ -53,19 +53,16 @@ def run(args: argparse.Namespace) -> int:
     """Count, ask, and take out."""
     with cluster(args) as at:
         inventory = take_inventory(at.api)
-        if not args.keep_data:
+        if inventory.installed and not args.keep_data:
             _ask(inventory, yes=args.yes)
         return _take_out(at, inventory, args.timeout / 1e9, keep_data=args.keep_data)
 
 
 def _ask(inventory: Inventory, *, yes: bool) -> None:
-    what = (
-        f"{inventory.recordings} recording{'s' * (inventory.recordings != 1)} and "
-        f"{inventory.clips} clip{'s' * (inventory.clips != 1)} of all namespaces"
-    )
+    data = f"{counted(inventory.recordings, 'recording')} and {counted(inventory.clips, 'clip')}"
+    what = f"{data} of all namespaces"
     if inventory.daemon_set is not None:
-        nodes = len(inventory.nodes)
-        what += f", and {inventory.folder} on {nodes} node{'s' * (nodes != 1)}"
+        what += f", and {inventory.folder} on {counted(len(inventory.nodes), 'node')}"
     if yes:
         say(f"deleting {what}")
         return
@@ -85,8 +82,9 @@ def _take_out(at: Cluster, inventory: Inventory, timeout_seconds: float, *, keep
     for node in remove_agents(at.api, inventory, timeout_seconds=timeout_seconds):
         say(f"the agent of {node} has not ended within {timeout_seconds:.0f} s")
         code = 1
-    say("agents removed")
-    if inventory.daemon_set is None and not keep_data:
+    if inventory.daemon_set is not None:
+        say("agents removed")
+    elif inventory.installed and not keep_data:
         say(
             "there were no agents, so it is not known what the nodes hold: what an earlier --keep-data left "
             f"in {inventory.folder} goes with `kubectl podcam install` and another `uninstall`"
@@ -103,9 +101,11 @@ def _take_out(at: Cluster, inventory: Inventory, timeout_seconds: float, *, keep
     # The last of the list was made last, and depends on those before it.
     deleted = at.kubectl.run("delete", "--ignore-not-found", "--wait", "-f", "-", given=to_text(going[::-1]))
     print(deleted, end="")
-    if keep_data:
+    if not inventory.installed:
+        say(f"{'no more of Podcam was' if deleted else 'Podcam is not'} installed in this cluster")
+    elif keep_data:
         say(
-            f"kept: {inventory.recordings} recordings, {inventory.clips} clips, and {inventory.folder} on "
-            "the nodes; `kubectl podcam install` goes on with them"
+            f"kept: {counted(inventory.recordings, 'recording')}, {counted(inventory.clips, 'clip')}, and "
+            f"{inventory.folder} on the nodes; `kubectl podcam install` goes on with them"
         )
     return code

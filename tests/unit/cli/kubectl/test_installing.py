@@ -29,6 +29,8 @@ class Applied:
     def __init__(self) -> None:
         self.commands: list[tuple[str, ...]] = []
         self.objects: list[dict[str, Any]] = []
+        self.there = True
+        """Whether there is anything to delete."""
 
     @property
     def kinds(self) -> list[str]:
@@ -46,6 +48,8 @@ def kubectl(monkeypatch: pytest.MonkeyPatch) -> Applied:
             return run(self, *arguments)
         applied.commands.append(arguments)
         applied.objects = list(yaml.safe_load_all(given))
+        if not applied.there:
+            return ""
         return "".join(f"{each['metadata']['name']} {arguments[0]}\n" for each in applied.objects)
 
     monkeypatch.setattr(Kubectl, "run", pretend)
@@ -206,7 +210,7 @@ def test_data_is_kept_when_told(
     installed: FakeCluster, kubectl: Applied, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["uninstall", "--keep-data", "--timeout", "2s"]) == 0
-    assert "kept: 1 recordings, 2 clips, and /data/podcam" in capsys.readouterr().err
+    assert "kept: 1 recording, 2 clips, and /data/podcam" in capsys.readouterr().err
     assert "CustomResourceDefinition" not in kubectl.kinds
     assert {"Namespace", "DaemonSet", "ClusterRole"} <= set(kubectl.kinds)
     assert path_of(CLIPS, "shop", "a") in installed.objects
@@ -245,6 +249,26 @@ def test_without_agents_the_nodes_are_not_known(
     assert "deleting 1 recording and 2 clips of all namespaces\n" in err
     assert "there were no agents, so it is not known what the nodes hold" in err
     assert kubectl.commands
+
+
+@pytest.mark.parametrize("flag", [[], ["--yes"], ["--keep-data"]])
+def test_where_nothing_is_installed_nothing_is_asked_or_removed(
+    cluster: FakeCluster, kubectl: Applied, capsys: pytest.CaptureFixture[str], flag: list[str]
+) -> None:
+    cluster.kinds -= {RECORDINGS.plural, CLIPS.plural}
+    kubectl.there = False
+    assert main(["uninstall", *flag]) == 0
+    assert capsys.readouterr() == ("", "Podcam is not installed in this cluster\n")
+
+
+def test_what_is_left_of_an_installation_goes(
+    cluster: FakeCluster, kubectl: Applied, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster.kinds -= {RECORDINGS.plural, CLIPS.plural}
+    assert main(["uninstall"]) == 0
+    out, err = capsys.readouterr()
+    assert "podcam-agent delete" in out
+    assert err == "no more of Podcam was installed in this cluster\n"
 
 
 def test_the_pod_that_cleans_up_has_none_of_the_agent_s_rights() -> None:
