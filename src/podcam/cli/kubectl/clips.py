@@ -6,10 +6,11 @@ from typing import Any
 
 from podcam.cli.arguments import format_size
 from podcam.cli.kubectl import flags, names
-from podcam.cli.kubectl.access import cluster
+from podcam.cli.kubectl.access import Cluster, cluster
 from podcam.cli.kubectl.output import age, now, print_objects, print_table, say
 from podcam.cluster import find_clip, parts_of, window_of
-from podcam.errors import UsageError
+from podcam.cluster.sidecar import PodRecorder, pod_recorders
+from podcam.errors import ForbiddenError, NotFoundError, UsageError
 from podcam.kube import CLIPS, list_objects
 
 _EXAMPLES = """\
@@ -50,17 +51,40 @@ def run(args: argparse.Namespace) -> int:
                     label_selector=args.selector,
                 ).objects
             )
-        where = "in any namespace" if args.all_namespaces else f"in namespace {at.namespace}"
-    if args.recording:
-        found = [clip for clip in found if clip["spec"]["recording"] == args.recording]
+        if args.recording:
+            found = [clip for clip in found if clip["spec"]["recording"] == args.recording]
+        if not found and args.output in {None, "wide"}:
+            _tell_none(at, args)
+            return 0
     found = oldest_first(found)
     if args.output in {"name", "yaml", "json"}:
         print_objects(found, args.output, single=bool(args.clip))
-    elif found:
-        print_clips(found, namespaces=args.all_namespaces, wide=args.output == "wide")
     else:
-        say(f"no clips {where}{f' of recording {args.recording}' * bool(args.recording)}")
+        print_clips(found, namespaces=args.all_namespaces, wide=args.output == "wide")
     return 0
+
+
+def _tell_none(at: Cluster, args: argparse.Namespace) -> None:
+    """That there are no clips here, and where those of pods are that record themselves."""
+    where = "in any namespace" if args.all_namespaces else f"in namespace {at.namespace}"
+    say(f"no clips {where}{f' of recording {args.recording}' * bool(args.recording)}")
+    if args.recording or args.selector:
+        return
+    pods = own_recorders(at, all_namespaces=args.all_namespaces)
+    if pods:
+        again = " -A" if args.all_namespaces else at.again
+        say(
+            f"pods with a recorder of their own ({len(pods)} here) keep their clips: `kubectl podcam status"
+            f"{again}` lists such pods, `kubectl podcam pull --sidecar POD{at.again}` fetches a clip of one"
+        )
+
+
+def own_recorders(at: Cluster, *, all_namespaces: bool) -> list[PodRecorder]:
+    """The pods with a recorder of their own; none where the caller may not list pods."""
+    try:
+        return pod_recorders(at.api, None if all_namespaces else at.namespace)
+    except (ForbiddenError, NotFoundError):
+        return []
 
 
 def oldest_first(clips: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Any
 from podcam.cli.arguments import format_size
 from podcam.cli.kubectl import flags, names
 from podcam.cli.kubectl.access import Cluster, cluster
-from podcam.cli.kubectl.clips import oldest_first, print_clips
+from podcam.cli.kubectl.clips import oldest_first, own_recorders, print_clips
 from podcam.cli.kubectl.output import age, counted, now, print_objects, print_table, say
 from podcam.cluster import (
     agents_or_none,
@@ -21,8 +21,8 @@ from podcam.cluster import (
     totals_of,
     traffic_text,
 )
-from podcam.cluster.sidecar import PodRecorder, pod_recorders, statuses
-from podcam.errors import ForbiddenError, NotFoundError
+from podcam.cluster.sidecar import PodRecorder, statuses
+from podcam.errors import ForbiddenError
 from podcam.kube import CLIPS, RECORDINGS, list_objects, parse_quantity
 from podcam.model.text import printable
 
@@ -70,7 +70,9 @@ def run(args: argparse.Namespace) -> int:
         if args.output in {"name", "yaml", "json"}:
             print_objects(found, args.output, single=bool(args.recording) and len(found) == 1)
             return 0
-        pods = [] if args.recording or args.selector else _pods(at, all_namespaces=args.all_namespaces)
+        pods = (
+            [] if args.recording or args.selector else own_recorders(at, all_namespaces=args.all_namespaces)
+        )
         if not found and not pods:
             where = "in any namespace" if args.all_namespaces else f"in namespace {at.namespace}"
             say(f"no recordings {where}: start one with `kubectl podcam record`")
@@ -88,13 +90,6 @@ def run(args: argparse.Namespace) -> int:
             _print_pods(at, pods, namespaces=args.all_namespaces)
         _print_problems(at, found, namespaces=args.all_namespaces)
     return 0
-
-
-def _pods(at: Cluster, *, all_namespaces: bool) -> list[PodRecorder]:
-    try:
-        return pod_recorders(at.api, None if all_namespaces else at.namespace)
-    except (ForbiddenError, NotFoundError):
-        return []
 
 
 def _print_pods(at: Cluster, recorders: Sequence[PodRecorder], *, namespaces: bool) -> None:

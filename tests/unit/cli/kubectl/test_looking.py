@@ -200,6 +200,31 @@ def test_nothing_to_show(cluster: FakeCluster, capsys: pytest.CaptureFixture[str
     assert "there is no recording nothing in namespace shop" in capsys.readouterr().err
 
 
+def test_where_pods_record_themselves_it_is_said_where_their_clips_are(
+    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told(*argv: str) -> list[str]:
+        assert main(["clips", *argv]) == 0
+        return capsys.readouterr().err.splitlines()
+
+    made = {"creationTimestamp": "2026-11-23T06:00:00Z", "uid": "1"}
+    metadata: dict[str, Any] = {"name": "a", "namespace": "side", **made}
+    cluster.add(PODS, {"metadata": metadata, "spec": {}, "status": {}})
+    assert told("-n", "side") == ["no clips in namespace side"]
+    metadata["labels"] = {"podcam.dev/recorder": "wrap"}
+    none, where = told("-n", "side")
+    assert none == "no clips in namespace side"
+    assert where == (
+        "pods with a recorder of their own (1 here) keep their clips: `kubectl podcam status -n side` lists "
+        "such pods, `kubectl podcam pull --sidecar POD -n side` fetches a clip of one"
+    )
+    assert len(told("-n", "side", "--recording", "web")) == 1
+    assert len(told("-n", "empty", "-o", "wide")) == 1
+    assert told("-n", "side", "-o", "name") == []
+    cluster.forbidden.add(path_of(PODS, "side"))
+    assert told("-n", "side") == ["no clips in namespace side"]
+
+
 def test_clips_the_oldest_first(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["clips", "-n", "shop"]) == 0
     header, *rows = table(capsys.readouterr().out)
