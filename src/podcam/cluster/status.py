@@ -1,6 +1,6 @@
 """What recordings have come to: totals, and what is not as it should be, from objects. Pure."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,8 @@ from podcam.model.text import printable
 
 _MOST_NAMED = 8
 """Pods named one by one; the rest is counted."""
+_AGENT_ENDED = "AgentEnded"
+"""The reason of points that wait for the next agent of their node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,26 +75,44 @@ def problems_of(
         agents: None when the caller may not list them.
     """
     points = points_of(recording)
+    there = None if seen is None else {(pod, share.node) for share in seen.shares for pod in share.pods}
+    working = None if agents is None else {agent.node for agent in agents if agent.ready}
     missed = [
-        Missed(point.pod, point.node, reason_of(point))
+        Missed(point.pod, point.node, reason_of(point, agents))
         for point in points
-        if point.state in {"Waiting", "Refused"}
+        if _is_missed(point, there, working)
     ]
     if seen is not None:
-        reported = {point.pod for point in points}
+        reported = {(point.pod, point.node) for point in points}
         missed += [
             Missed(pod, share.node, why_no_report(share.node, agents))
             for share in seen.shares
             for pod in share.pods
-            if pod not in reported
+            if (pod, share.node) not in reported
         ]
         missed += [
             Missed(refusal.pod, refusal.node, refusal.why)
             for refusal in seen.refusals
-            if refusal.pod not in reported
+            if (refusal.pod, refusal.node) not in reported
         ]
     yield from told_together(missed)
     yield from _told_by_nodes(recording)
+
+
+def _is_last_word(point: Point) -> bool:
+    """Whether this stands in the status for as long as no agent says something else."""
+    return point.state == "Recording" or point.reason == _AGENT_ENDED
+
+
+def _is_missed(
+    point: Point, there: Container[tuple[str, str]] | None, working: Container[str] | None
+) -> bool:
+    """Whether a point is to be told of, given the pods that there are and the nodes whose agent is ready."""
+    if not _is_last_word(point):
+        return point.state in {"Waiting", "Refused"}
+    if there is not None and (point.pod, point.node) not in there:
+        return False
+    return point.state != "Recording" or (working is not None and point.node not in working)
 
 
 def _told_by_nodes(recording: Mapping[str, Any]) -> Iterator[str]:
@@ -102,9 +122,11 @@ def _told_by_nodes(recording: Mapping[str, Any]) -> Iterator[str]:
         if entry.get("dropped"):
             yield f"{node}: the kernel dropped {entry['dropped']:,} packets"
         if entry.get("suppressed"):
+            count = entry["suppressed"]
             yield (
-                f"{node}: {entry['suppressed']:,} failures made no clip, as there were more than "
-                f"{recording['spec'].get('triggers', {}).get('clipsPerHour', 12)} in an hour"
+                f"{node}: {count:,} failure{'s' * (count > 1)} made no clip, as one of the same server and "
+                "class was made shortly before, or "
+                f"{recording['spec'].get('triggers', {}).get('clipsPerHour', 12)} within the hour"
             )
 
 
@@ -129,8 +151,10 @@ def told_together(missed: Iterable[Missed]) -> Iterator[str]:
         yield f"{shown}{others} on {node or 'no node yet'} {'are' if many else 'is'} not recorded: {why}"
 
 
-def reason_of(point: Point) -> str:
-    """Why a point is in its state, as its agent says it."""
+def reason_of(point: Point, agents: Sequence[Agent] | None) -> str:
+    """Why a point is not recorded: as its agent says it, unless that one says nothing any more."""
+    if agents is not None and _is_last_word(point):
+        return why_no_report(point.node, agents)
     return point.message or point.reason or f"it is {point.state.lower()}"
 
 
@@ -138,9 +162,9 @@ def why_no_report(node: str, agents: Sequence[Agent] | None) -> str:
     """Why nothing is known of pods on a node; `agents` is None when the caller may not list them."""
     if agents is None:
         return f"the agent of {node} has not reported"
-    agent = next((each for each in agents if each.node == node), None)
-    if agent is None:
+    of_node = [each for each in agents if each.node == node]
+    if not of_node:
         return f"{node} has no agent (`kubectl podcam doctor` says why)"
-    if not agent.ready:
-        return f"the agent of {node} is not ready: {agent.why_not}"
+    if not any(each.ready for each in of_node):
+        return f"the agent of {node} is not ready: {of_node[-1].why_not}"
     return f"the agent of {node} has not reported it yet"

@@ -69,8 +69,16 @@ def test_problems_are_told_once_for_pods_that_share_them() -> None:
         "a, b on node-1 are not recorded: its network is not there yet",
         "node-1: the write budget is used up",
         "node-1: the kernel dropped 1,200 packets",
-        "node-1: 4 failures made no clip, as there were more than 12 in an hour",
+        (
+            "node-1: 4 failures made no clip, as one of the same server and class was made shortly before, "
+            "or 12 within the hour"
+        ),
     ]
+
+
+def test_one_failure_without_a_clip() -> None:
+    (told,) = problems_of(recording(node_1={"suppressed": 1}), None, None)
+    assert told.startswith("node-1: 1 failure made no clip, as one ")
 
 
 def seen(*pods: str, refusals: tuple[Refusal, ...] = ()) -> Preview:
@@ -102,6 +110,45 @@ ENDED = point("a", "Waiting", "the agent of its node was told to end", "AgentEnd
 )
 def test_pods_that_no_agent_reports_say_what_is_with_the_agent(agents: list[Agent] | None, why: str) -> None:
     assert list(problems_of(recording(), seen("a"), agents)) == [f"a on node-1 is not recorded: {why}"]
+
+
+@pytest.mark.parametrize("last", [point("a"), ENDED])
+@pytest.mark.parametrize(
+    ("agents", "why"),
+    [
+        ([], "node-1 has no agent (`kubectl podcam doctor` says why)"),
+        ([ILL], "the agent of node-1 is not ready: it is pending"),
+    ],
+)
+def test_what_an_agent_said_last_is_not_believed_without_it(
+    last: dict[str, str], agents: list[Agent], why: str
+) -> None:
+    body = recording(node_1={"points": [last]})
+    for pods in (seen("a"), None):
+        assert list(problems_of(body, pods, agents)) == [f"a on node-1 is not recorded: {why}"]
+
+
+def test_what_an_agent_said_last_is_believed_where_it_is_ready_or_not_to_be_seen() -> None:
+    recorded, left = (recording(node_1={"points": [last]}) for last in (point("a"), ENDED))
+    for agents in ([ILL, WELL], None):
+        assert list(problems_of(recorded, seen("a"), agents)) == []
+    assert list(problems_of(left, seen("a"), None)) == [
+        "a on node-1 is not recorded: the agent of its node was told to end"
+    ]
+    assert list(problems_of(left, seen("a"), [WELL])) == [
+        "a on node-1 is not recorded: the agent of node-1 has not reported it yet"
+    ]
+
+
+@pytest.mark.parametrize("last", [point("a"), ENDED])
+def test_pods_that_left_a_node_without_an_agent_are_not_missed_there(last: dict[str, str]) -> None:
+    body = recording(node_2={"points": [last]})
+    assert list(problems_of(body, seen("b"), [WELL])) == [
+        "b on node-1 is not recorded: the agent of node-1 has not reported it yet"
+    ]
+    assert list(problems_of(body, seen("a"), [WELL])) == [
+        "a on node-1 is not recorded: the agent of node-1 has not reported it yet"
+    ]
 
 
 def test_what_is_reported_is_not_told_twice() -> None:

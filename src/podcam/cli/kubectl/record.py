@@ -311,7 +311,9 @@ def _wait(
     agents = agents_or_none(at.api)
     for sentence in told_together(
         Missed(
-            pod, nodes[pod], reason_of(points[pod]) if pod in points else why_no_report(nodes[pod], agents)
+            pod,
+            nodes[pod],
+            reason_of(points[pod], agents) if pod in points else why_no_report(nodes[pod], agents),
         )
         for pod in missed
     ):
