@@ -11,6 +11,7 @@ from podcam.wrap.examination import examine
 _EXAMPLES = """\
 examples:
   podcam doctor                    # can this machine, or this container, record?
+  podcam doctor --dir /podcam-ring # where this container records into another folder than the default one
   podcam doctor --json
 
 In a container it says which of the ways to a packet socket works (root, a file capability, sudo), and why the

@@ -93,7 +93,9 @@ def _folder(folder: Path) -> Iterable[Finding]:
     existing = next(path for path in places if os.access(path, os.F_OK))
     if not os.access(existing, os.W_OK | os.X_OK):
         yield Finding(
-            "folder", f"{folder}: {existing} may not be written", "choose a folder of your own with --dir"
+            "folder",
+            f"{folder}: {existing} may not be written",
+            "name the folder that is recorded into, or one of your own, with --dir",
         )
         return
     usage = shutil.disk_usage(existing)
@@ -133,5 +135,8 @@ def _analysis() -> Finding:
     missing = [name for name in _ANALYSIS if importlib.util.find_spec(name) is None]
     if not missing:
         return Finding("analysis", "`podcam diagnose` has what it needs", needed=False)
-    remedy = "recording does not need them; `podcam diagnose` does: pip install podcam, here or elsewhere"
+    remedy = (
+        "recording does not need them; `podcam diagnose` does: `pip install .` in Podcam's repository, "
+        "here or elsewhere"
+    )
     return Finding("analysis", f"not installed: {', '.join(missing)}", remedy, needed=False)

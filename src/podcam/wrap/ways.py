@@ -1,4 +1,4 @@
-"""Which way leads to packets in this container, and why the others do not. Pure."""
+"""Which way leads to packets in this container, or on this machine, and why the others do not. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ class Way(StrEnum):
     """How the recorder beside an app gets the right to open packet sockets."""
 
     ROOT = "root"
-    """The container runs as root, with NET_RAW; the app may be given another user (`--user`)."""
+    """It runs as root, with NET_RAW; the app may be given another user (`--user`)."""
     FILE = "file"
     """The container's command is a file-capped copy of the recorder."""
     SUDO = "sudo"
@@ -20,7 +20,7 @@ class Way(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What was found in a container."""
+    """What was found in a container, or on a machine."""
 
     uid: int
     capabilities: Capabilities
@@ -46,10 +46,10 @@ class Verdict:
 
 _NO_SOCKETS = "the kernel has no packet sockets (AF_PACKET): a sandbox such as gVisor"
 _BOUNDED = (
-    "the container may not have NET_RAW (it is not in the bounding set): the runtime or `drop: [ALL]` took "
-    "it away; add NET_RAW to the container's capabilities where Pod Security allows it"
+    "nothing here may have NET_RAW (it is not in the bounding set): the runtime or `drop: [ALL]` took it "
+    "away; add NET_RAW to the container's capabilities where Pod Security allows it"
 )
-_NO_NEW_PRIVILEGES = "allowPrivilegeEscalation is false (NoNewPrivs), which turns sudo off"
+_NO_NEW_PRIVILEGES = "NoNewPrivs is set (in a pod: allowPrivilegeEscalation is false), which turns sudo off"
 
 
 def ways(found: Surroundings) -> Sequence[Verdict]:
@@ -64,8 +64,8 @@ def ways(found: Surroundings) -> Sequence[Verdict]:
 def _why_not_root(found: Surroundings) -> str | None:
     if found.uid != 0:
         return (
-            f"the container runs as user {found.uid}, not as root (with runAsUser 0, `--user {found.uid}` "
-            "gives the app its user)"
+            f"this is user {found.uid}, not root (where a container has runAsUser 0, `podcam wrap --user "
+            f"{found.uid}` gives the app its user)"
         )
     return _why_no_socket(found) or (
         None if found.capabilities.is_permitted(NET_RAW) else "root lacks the capability NET_RAW here"
@@ -74,21 +74,21 @@ def _why_not_root(found: Surroundings) -> str | None:
 
 def _why_not_file(found: Surroundings) -> str | None:
     if found.uid == 0:
-        return "the container runs as root and needs no file capability"
+        return "root needs no file capability"
     why = _why_no_socket(found)
     if why is not None or found.capabilities.is_permitted(NET_RAW):
         return why
     if not found.file_capability:
         return (
-            "this program has no file capability: `podcam bundle`, in an init container that is root and has "
-            "SETFCAP, makes a copy that has it"
+            "this program has no file capability: `podcam bundle`, as root with SETFCAP (for a pod, in an "
+            "init container), makes a copy that has it"
         )
     if found.set_id_ignored:
         return "this program lies on a volume that is mounted nosuid, where file capabilities do not count"
     if found.capabilities.no_new_privileges:
         return (
-            "this program did not get NET_RAW: with allowPrivilegeEscalation false (NoNewPrivs) it has to be "
-            "the container's command itself, not started by a shell or another program"
+            "this program did not get NET_RAW: under NoNewPrivs (in a pod: allowPrivilegeEscalation is "
+            "false) it has to be the container's command itself, not started by a shell or another program"
         )
     return "this program has NET_RAW and did not get it: is this a user namespace?"
 
@@ -98,9 +98,9 @@ def _why_not_sudo(found: Surroundings) -> str | None:
     if why is not None:
         return why
     if found.uid == 0:
-        return "the container runs as root and needs no sudo"
+        return "root needs no sudo"
     if not found.sudo:
-        return "sudo is not installed in this image"
+        return "sudo is not installed here"
     if found.capabilities.no_new_privileges:
         return _NO_NEW_PRIVILEGES
     if found.sudo_allows:

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -6,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from podcam.cli import main
+from podcam.wrap import examination
 from podcam.wrap.examination import examine
 
 
@@ -29,8 +31,25 @@ def test_a_user_without_rights_is_told_every_way_and_why_it_does_not_work() -> N
     assert ended.returncode == 1, ended.stderr
     findings = {each["subject"]: each for each in json.loads(ended.stdout)["findings"]}
     assert "may not be written" in findings["folder"]["found"]
+    assert "--dir" in findings["folder"]["remedy"]
     for way in ("root", "file", "sudo"):
         assert findings[f"way: {way}"]["remedy"]
+
+
+def test_what_is_not_installed_is_got_from_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(examination, "_ANALYSIS", ("podcam_has_no_such_package",))
+    finding = examination._analysis()
+    assert finding.found == "not installed: podcam_has_no_such_package"
+    assert "`pip install .`" in (finding.remedy or "")
+
+
+def test_a_folder_that_may_not_be_written_is_to_be_named_by_its_flag(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: mode == os.F_OK)
+    (finding,) = examination._folder(tmp_path)
+    assert finding.found.endswith(f"{tmp_path} may not be written")
+    assert finding.remedy == "name the folder that is recorded into, or one of your own, with --dir"
 
 
 def test_doctor_prints_a_line_per_finding(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,5 +61,14 @@ def test_without_the_bounding_set_no_way_works(uid: int) -> None:
     assert any("bounding set" in (why or "") for why in reasons(found).values())
 
 
+@pytest.mark.parametrize(
+    "found", [ROOT, USER, replace(USER, sudo=False), replace(USER, uid=0, capabilities=NONE)]
+)
+def test_a_plain_machine_is_not_called_a_container(found: Surroundings) -> None:
+    for why in filter(None, reasons(found).values()):
+        assert "the container" not in why
+        assert "this image" not in why
+
+
 def test_without_packet_sockets_no_way_works() -> None:
     assert all(reasons(replace(USER, packet_sockets=False)).values())
