@@ -2,6 +2,7 @@
 
 import argparse
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from podcam.cli import arguments, recording
@@ -20,6 +21,7 @@ from podcam.cluster import (
     Preview,
     Wish,
     agents_or_none,
+    choice_of,
     differences,
     find_choice,
     find_recording,
@@ -36,8 +38,8 @@ from podcam.cluster import (
     told_together,
     why_no_report,
 )
-from podcam.errors import ConflictError, KubernetesError, UsageError
-from podcam.kube import RECORDINGS, path_of
+from podcam.errors import ConflictError, ForbiddenError, KubernetesError, NotFoundError, UsageError
+from podcam.kube import RECORDINGS, list_objects, path_of
 
 _EXAMPLES = """\
 examples:
@@ -51,6 +53,8 @@ Pods that start later are recorded too, without a restart of any. `kubectl podca
 """
 
 _UNCHANGED = "unchanged"
+_COVERED = frozenset({"Recording", "Waiting"})
+"""States of points that have a ring, or are about to."""
 _POINTS_SHOWN = 8
 """Pods named one by one; the rest is counted."""
 
@@ -162,6 +166,8 @@ def run(args: argparse.Namespace) -> int:
             at.api, at.namespace, choice, ring_bytes=wish.ring_bytes, host_network=wish.host_network
         )
         _tell(at, choice, seen, wish)
+        if seen is not None:
+            _tell_others(at, wanted["metadata"]["name"], seen.pods)
         if args.dry_run == "client":
             _show(wanted, args, "created (dry run)")
             return 0
@@ -224,6 +230,10 @@ def _tell_pods(choice: Choice, seen: Preview, wish: Wish) -> None:
     count = len(seen.pods)
     if count:
         say(f"{choice}: {count} pod{'s' * (count > 1)} now, a ring of {format_size(wish.ring_bytes)} each:")
+    elif seen.unscheduled or seen.refusals:
+        say(f"{choice}: no pod now that can be recorded:")
+    else:
+        say(f"{choice}: no pod now; those that come are recorded")
     for share in seen.shares:
         names = ", ".join(share.pods[:_POINTS_SHOWN])
         others = len(share.pods) - _POINTS_SHOWN
@@ -237,14 +247,32 @@ def _tell_pods(choice: Choice, seen: Preview, wish: Wish) -> None:
                 f"    that is more than an agent takes for all rings and clips unless told otherwise "
                 f"({BUDGET_FRACTION:.0%}: {format_size(share.budget_bytes)}): the rings will be smaller"
             )
-    if not count and not seen.unscheduled and not seen.refusals:
-        say(f"{choice}: no pod now; those that come are recorded")
     for pod in seen.unscheduled:
         say(f"  {pod} has no node yet, and is recorded once it has")
-    if seen.most_payload_bytes is not None:
-        say(f"the namespace lets {seen.most_payload_bytes:,} bytes of payload be kept of a packet")
     for refusal in seen.refusals:
         say(f"  {refusal.pod} on {refusal.node or 'no node yet'} cannot be recorded: {refusal.why}")
+    if seen.most_payload_bytes is not None:
+        say(f"the namespace lets {seen.most_payload_bytes:,} bytes of payload be kept of a packet")
+
+
+def _tell_others(at: Cluster, name: str, pods: frozenset[str]) -> None:
+    """The recordings but `name` that have these pods already: each has rings and clips of its own."""
+    try:
+        recordings = list_objects(at.api, RECORDINGS, namespace=at.namespace).objects
+    except (ForbiddenError, NotFoundError):
+        return
+    shared = {
+        each["metadata"]["name"]: pods & {point.pod for point in points_of(each) if point.state in _COVERED}
+        for each in recordings
+        if each["metadata"]["name"] != name
+    }
+    count = len(frozenset().union(*shared.values()))
+    if count:
+        say(
+            f"{count} of these pods {'are' if count > 1 else 'is'} recorded already, by "
+            f"{', '.join(other for other, of_other in shared.items() if of_other)}: "
+            "this makes another ring of each, and another clip of each failure"
+        )
 
 
 def _how_it_ends(at: Cluster, made: dict[str, Any]) -> str:
@@ -282,12 +310,34 @@ def _wait(
     at: Cluster, made: dict[str, Any], seen: Preview | None, timeout_seconds: float, *, new: bool
 ) -> int:
     """Until every pod that was there is recorded, or known not to be."""
-    expected = seen.pods if seen is not None else frozenset()
-    if not expected:
-        return 0
+    expected = frozenset() if seen is None else seen.pods.union(seen.unscheduled)
+    refused = 0 if seen is None else len(seen.refusals)
+    began = time.monotonic()
+    points = _watched(at, made, expected, timeout_seconds) if expected else {}
+    missed = [pod for pod in sorted(expected) if pod not in points or points[pod].state != "Recording"]
+    if missed:
+        _tell_missed(at, made, missed, points, seen)
+        if any(pod not in points or points[pod].state == "Waiting" for pod in missed):
+            say(f"waited {timeout_seconds:.0f} s; what is not recorded yet will be when it can")
+    elif refused:
+        recorded = len(expected)
+        say(
+            f"{recorded} of {recorded + refused} recorded, {refused} cannot be, as said above; "
+            f"{_how_it_ends(at, made)}"
+        )
+    elif expected:
+        since = f", {time.monotonic() - began:.1f} s after it was asked for" if new else " already"
+        say(f"recording{since}; {_how_it_ends(at, made)}")
+    ended = all(pod in points and points[pod].state == "Ended" for pod in missed)
+    return 0 if ended and not refused else 1
+
+
+def _watched(
+    at: Cluster, made: dict[str, Any], expected: frozenset[str], timeout_seconds: float
+) -> dict[str, Point]:
+    """What the agents report of these pods, once it is settled for all, or the time is over."""
     name = made["metadata"]["name"]
     generation = made["metadata"].get("generation", 0)
-    began = time.monotonic()
     points: dict[str, Point] = {}
     told = -1
     for state in states(at.api, RECORDINGS, at.namespace, name, timeout_seconds=timeout_seconds):
@@ -302,22 +352,33 @@ def _wait(
             told = recorded
         if len(points) == len(expected) and all(point.state != "Waiting" for point in points.values()):
             break
-    missed = [pod for pod in sorted(expected) if pod not in points or points[pod].state != "Recording"]
-    if not missed:
-        since = f", {time.monotonic() - began:.1f} s after it was asked for" if new else " already"
-        say(f"recording{since}; {_how_it_ends(at, made)}")
-        return 0
-    nodes = {pod: share.node for share in (seen.shares if seen else ()) for pod in share.pods}
+    return points
+
+
+def _tell_missed(
+    at: Cluster,
+    made: dict[str, Any],
+    missed: Sequence[str],
+    points: Mapping[str, Point],
+    seen: Preview | None,
+) -> None:
+    """Why these pods are not recorded."""
     agents = agents_or_none(at.api)
+    nodes = _nodes(seen)
+    if any(pod not in points and pod not in nodes for pod in missed):
+        choice, host_network = choice_of(made), made["spec"].get("hostNetwork", False)
+        nodes |= _nodes(survey(at.api, at.namespace, choice, ring_bytes=0, host_network=host_network))
     for sentence in told_together(
-        Missed(
-            pod,
-            nodes[pod],
-            reason_of(points[pod], agents) if pod in points else why_no_report(nodes[pod], agents),
-        )
+        Missed(pod, points[pod].node, reason_of(points[pod], agents))
+        if pod in points
+        else Missed(pod, nodes[pod], why_no_report(nodes[pod], agents))
+        if pod in nodes
+        else Missed(pod, "", "`kubectl describe pod` says why")
         for pod in missed
     ):
         say(f"  {sentence}")
-    if any(pod not in points or points[pod].state == "Waiting" for pod in missed):
-        say(f"waited {timeout_seconds:.0f} s; what is not recorded yet will be when it can")
-    return 0 if all(pod in points and points[pod].state == "Ended" for pod in missed) else 1
+
+
+def _nodes(seen: Preview | None) -> dict[str, str]:
+    """The node of each pod that has one."""
+    return {pod: share.node for share in (seen.shares if seen else ()) for pod in share.pods}

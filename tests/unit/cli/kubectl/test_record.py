@@ -1,5 +1,6 @@
 """`kubectl podcam record`: what it tells, what it creates, and how long it waits."""
 
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import pytest
@@ -119,6 +120,100 @@ def test_what_cannot_be_recorded_is_told_before(
     assert "the namespace lets 64 bytes of payload be kept of a packet" in err
     assert "in namespace shop; you may not\n" in err
     assert "you may not record here: that takes the role podcam-operator in namespace shop" in err
+
+
+def test_pods_that_cannot_be_recorded_are_not_recorded(
+    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster.add(PODS, pod("hostly", "node-1", hostNetwork=True))
+    assert main(["record", "pod/hostly", "-n", "shop", "--timeout", "1h"]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "pod/hostly: no pod now that can be recorded:"
+    assert lines[1].startswith("  hostly on node-1 cannot be recorded: it shares its node's network")
+    assert lines[-1] == (
+        "0 of 1 recorded, 1 cannot be, as said above; `kubectl podcam stop hostly -n shop` ends it"
+    )
+
+    cluster.tells(RECORDINGS, reported(("node-1", "web-1", "Recording"), ("node-2", "web-2", "Recording")))
+    assert main(["record", "deploy/web", "-n", "shop", "--timeout", "1h"]) == 1
+    assert "2 of 3 recorded, 1 cannot be, as said above; " in capsys.readouterr().err
+
+
+def test_pods_without_a_node_are_waited_for(cluster: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
+    cluster.add(PODS, pod("web-3", ""))
+    recorded = [("node-1", "web-1", "Recording"), ("node-2", "web-2", "Recording")]
+    cluster.tells(RECORDINGS, reported(*recorded), reported(*recorded, ("node-2", "web-3", "Recording")))
+    assert main(["record", "deploy/web", "-n", "shop", "--timeout", "1h"]) == 0
+    assert "3 of 3 recorded" in capsys.readouterr().err
+
+
+def test_pods_that_get_no_node_in_time_are_not_recorded(
+    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster.add(PODS, pod("unsched", ""))
+    assert main(["record", "pod/unsched", "-n", "shop", "--timeout", "200ms"]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == [
+        "pod/unsched: no pod now that can be recorded:",
+        "  unsched has no node yet, and is recorded once it has",
+    ]
+    assert "  unsched on no node yet is not recorded: `kubectl describe pod` says why" in lines
+
+
+def test_pods_that_got_a_node_meanwhile_say_what_is_with_its_agent(
+    cluster: FakeCluster, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: object, **__: object) -> Iterator[None]:
+        cluster.add(PODS, pod("unsched", "node-2"))
+        yield from ()
+
+    cluster.add(PODS, pod("unsched", ""))
+    monkeypatch.setattr(verb, "states", none)
+    assert main(["record", "pod/unsched", "-n", "shop"]) == 1
+    assert "  unsched on node-2 is not recorded: node-2 has no agent" in capsys.readouterr().err
+
+
+def test_a_point_that_its_agent_left_says_what_is_with_the_agent(
+    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left = reported(("node-1", "web-1", "Waiting"), ("node-2", "web-2", "Recording"))
+    left["status"]["nodes"]["node-1"]["points"][0]["reason"] = "AgentEnded"
+    cluster.tells(RECORDINGS, left)
+    assert main(["record", "deploy/web", "-n", "shop", "--timeout", "200ms"]) == 1
+    assert "  web-1 on node-1 is not recorded: node-1 has no agent" in capsys.readouterr().err
+
+
+def other(name: str, *points: tuple[str, str]) -> dict[str, Any]:
+    """Another recording, and what has become of its pods on node-1."""
+    reports = [{"pod": of, "state": state} for of, state in points]
+    return {
+        "metadata": {"name": name, "namespace": "shop", "generation": 1},
+        "spec": {},
+        "status": {"observedGeneration": 1, "nodes": {"node-1": {"points": reports}}},
+    }
+
+
+def test_pods_that_are_recorded_already_are_told_before(
+    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["record", "deploy/web", "-n", "shop", "--no-wait"]
+    cluster.add(RECORDINGS, other("db", ("other", "Recording")), other("past", ("web-1", "Ended")))
+    assert main(command) == 0
+    assert main(command) == 0
+    assert "recorded already" not in capsys.readouterr().err
+
+    cluster.add(RECORDINGS, other("a", ("web-1", "Recording"), ("x", "Recording")))
+    assert main([*command, "--dry-run=server"]) == 0
+    told = "this makes another ring of each, and another clip of each failure"
+    assert f"1 of these pods is recorded already, by a: {told}\n" in capsys.readouterr().err
+
+    cluster.add(RECORDINGS, other("b", ("web-1", "Recording"), ("web-2", "Waiting")))
+    assert main([*command, "--dry-run=server"]) == 0
+    assert f"2 of these pods are recorded already, by a, b: {told}\n" in capsys.readouterr().err
+
+    cluster.forbidden.add(path_of(RECORDINGS, "shop"))
+    assert main([*command, "--dry-run=client"]) == 0
+    assert "recorded already" not in capsys.readouterr().err
 
 
 def test_rings_beyond_the_node_s_budget_are_told(capsys: pytest.CaptureFixture[str]) -> None:
