@@ -232,8 +232,10 @@ class Request(BaseHTTPRequestHandler):
 
 def _pod(name: str, node: FakeNode) -> dict[str, Any]:
     ready = {"type": "Ready", "status": "True" if node.ready else "False"}
+    lost = not node.ready and node.state in {"NotReady", "Secret"}
+    containers = {"type": "ContainersReady", "status": "True" if node.ready or lost else "False"}
     return {
         "metadata": {"name": node.pod, "namespace": "podcam-system"},
         "spec": {"nodeName": name, "containers": [{"name": "agent", "image": "agent"}]},
-        "status": {"phase": "Running", "conditions": [ready], "containerStatuses": []},
+        "status": {"phase": "Running", "conditions": [ready, containers], "containerStatuses": []},
     }

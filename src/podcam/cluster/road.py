@@ -300,8 +300,9 @@ class Road:
         """
         if isinstance(error, PartError | UnreachableError):
             return str(error)
-        node = self._look_at_node()
-        if node is not None and not node.ready:
+        lost = self._agent is not None and self._agent.node_lost
+        node = None if lost else self._look_at_node()
+        if lost or (node is not None and not node.ready):
             return "the node is not ready"
         if self._pod:
             return f"its agent does not answer: {error}"

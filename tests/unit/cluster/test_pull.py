@@ -304,7 +304,9 @@ class Waiting:
     [
         ("NotReady", "agent-of-node-1", "the node is not ready"),
         ("Ready", "", "the node has no agent"),
+        ("NotReady", "", "the node is not ready"),
         ("Secret", "", "the node has no agent"),
+        ("Secret", "agent-of-node-1", "the node is not ready"),
         ("Ready", "agent-of-node-1", "its agent is not ready: it is running"),
     ],
 )
