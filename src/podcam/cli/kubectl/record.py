@@ -7,7 +7,7 @@ from typing import Any
 
 from podcam.cli import arguments, recording
 from podcam.cli.arguments import format_size
-from podcam.cli.kubectl import flags
+from podcam.cli.kubectl import flags, names
 from podcam.cli.kubectl.access import Cluster, cluster, namespace_of
 from podcam.cli.kubectl.output import object_name, print_objects, say
 from podcam.cluster import (
@@ -64,9 +64,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "Record the pods of a workload, and keep a clip when a connection of theirs fails."
     parser.usage = "kubectl podcam record (TYPE/NAME | TYPE NAME | -l SELECTOR) [OPTION…]"
     parser.epilog = _EXAMPLES
-    parser.add_argument("target", nargs="*", metavar="TYPE/NAME", help="deploy, sts, ds, rs, job, svc or pod")
+    parser.add_argument(
+        "target",
+        nargs="*",
+        type=names.target,
+        metavar="TYPE/NAME",
+        help="deploy, sts, ds, rs, job, rc, svc or pod",
+    )
     flags.add_selector(parser, "the pods")
-    parser.add_argument("--name", help="of the recording (default: the workload's)")
+    parser.add_argument("--name", type=names.new, help="of the recording (default: the workload's)")
     _add_which(parser.add_argument_group("which packets, as with `podcam record`"))
     _add_how_much(parser.add_argument_group("how much is kept"))
     _add_trigger(parser.add_argument_group("what triggers a clip"))

@@ -312,7 +312,7 @@ def test_what_cannot_be_looked_up_says_where(
     cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["record", "deploy/nope", "-n", "shop"]) == 1
-    assert 'deployments "nope" not found in namespace shop' in capsys.readouterr().err
+    assert "there is no deployment nope in namespace shop" in capsys.readouterr().err
     cluster.forbidden.add(path_of(DEPLOYMENTS, "shop", "web"))
     assert main(["record", "deploy/web", "-n", "shop"]) == 1
     assert "choose pods by -l SELECTOR" in capsys.readouterr().err
