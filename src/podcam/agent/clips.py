@@ -8,7 +8,6 @@ object does.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -75,6 +74,8 @@ class _Local:
     part: NodePart
     uid: str | None = None
     """Of its object, as far as there is one."""
+    home: str | None = None
+    """The uid of the namespace that it was kept for, as long as it has no object; None: not known."""
     inherited: bool = False
     """Whether an earlier agent kept it, of which nothing has been heard since this one began."""
     interrupted: bool = False
@@ -147,11 +148,11 @@ class Clips:
             mark = self._marks.of(clip.path.name)
             part, interrupted = part_of(clip.manifest), clip.manifest.interrupted
             self._local[clip.path.name] = _Local(
-                name, part, mark.uid, inherited=True, interrupted=interrupted
+                name, part, mark.uid, mark.home, inherited=True, interrupted=interrupted
             )
             if mark.uid is None and (clip.manifest.triggers or mark.body):
                 body = mark.body or self._body(name, clip.manifest)
-                self._create(clip.path.name, Mark(body=body, home=mark.home), at_once=False)
+                self._create(clip.path.name, Mark(body=body, home=mark.home))
 
     def path_of(self, name: Name) -> Path | None:
         """Where this node's part of a clip lies, None when it has none."""
@@ -187,8 +188,9 @@ class Clips:
             local.part = part
             self._tell(local)
             return
-        self._local[clip_id] = _Local(name, part)
-        self._create(clip_id, Mark(body=self._body(name, manifest, event), home=self._home(name.namespace)))
+        home = self._home(name.namespace)
+        self._local[clip_id] = _Local(name, part, home=home)
+        self._create(clip_id, Mark(body=self._body(name, manifest, event), home=home))
         there = self._objects.get(str(name))
         if there is not None:
             self._joined(clip_id, there.uid)
@@ -243,18 +245,26 @@ class Clips:
         local = self._local.get(clip_id)
         if local is not None:
             local.listed = True
-        if local is not None and local.uid is not None and local.uid != clip.uid:
+            if local.uid is None and local.home is not None and self._home(clip.namespace) is None:
+                return  # whether it is the same namespace is not known yet: its own request will tell
+        if local is not None and not self._is_of(local, clip):
             self._discard(clip_id)  # another clip had the name before
-            local = self._local.get(clip_id)
+            local = None
         if local is None:
             self._consider(clip_id, clip)
+            return
+        if local.uid is None:
+            self._joined(clip_id, clip.uid)
+        if local.inherited:
+            self._take_over(clip_id, local, clip)
         else:
-            if local.uid is None:
-                self._joined(clip_id, clip.uid)
-            if local.inherited:
-                self._take_over(clip_id, local, clip)
-            else:
-                self._widen(clip_id, local, clip)
+            self._widen(clip_id, local, clip)
+
+    def _is_of(self, local: _Local, clip: ClipObject) -> bool:
+        """Whether what this node holds is of this object, and not of one that had its name."""
+        if local.uid is not None:
+            return local.uid == clip.uid
+        return local.home is None or self._home(clip.namespace) == local.home
 
     def gone(self, key: str) -> None:
         """A clip's object was deleted."""
@@ -345,10 +355,10 @@ class Clips:
         expected = self._expected(manifest.recording or "")
         return clip_body(name, manifest, node=self._node, expected=expected, opened=opened)
 
-    def _create(self, clip_id: str, mark: Mark, *, at_once: bool = True) -> None:
+    def _create(self, clip_id: str, mark: Mark) -> None:
         """Make the clip's object, now or as soon as the API server is there.
 
-        What cannot be made at once may come into a namespace that was made anew meanwhile, for others.
+        By then the namespace may be another one of that name, whose people must not get it.
         """
         body = mark.body or {}
         try:
@@ -358,11 +368,10 @@ class Clips:
         name = self._local[clip_id].name
         path = path_of(CLIPS, name.namespace)
         recording = f"{name.namespace}/{body['spec']['recording']}"
-        tries = count(0 if at_once else 1)
 
         def send(api: Api) -> None:
             try:
-                if next(tries) and mark.home is not None:
+                if mark.home is not None:
                     _stand_in(api, name.namespace, mark.home)
                 made = _made(api, f"{path}/{name.name}", path, body)
             except NotInstalledError:

@@ -156,7 +156,8 @@ class Collection(Generic[T]):
         self.unread.pop(key, None)
         status = (body.get("status") or {}) if self._with_status else {}
         before = self._values.get(key)
-        if before == value and self._statuses.get(key) == status and not news:
+        same = before == value and self._uids.get(key) == uid
+        if same and self._statuses.get(key) == status and not news:
             return
         if before is not None and self._uids[key] != uid:
             self._remove(key)

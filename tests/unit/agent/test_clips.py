@@ -64,7 +64,7 @@ class Node:
         self.api = PaperApi()
         self.rings = PaperRings()
         self.nodes: tuple[str, ...] = ("node-1", "node-2")
-        self.home = "uid-of-shop"
+        self.home: str | None = "uid-of-shop"
         self.api.objects[HOME] = {"metadata": {"uid": self.home}}
         self.restart()
 
@@ -158,7 +158,8 @@ def node(tmp_path: Path) -> Node:
 def test_a_failure_seen_here_becomes_an_object(node: Node) -> None:
     node.fails()
     node.writes.send()
-    ((verb, path, body),) = node.api.requests
+    assert node.api.requests[0][:2] == ("get", HOME)
+    ((verb, path, body),) = node.api.requests[1:]
     assert (verb, path) == ("create", PATH)
     assert body["metadata"] == {
         "namespace": "shop",
@@ -181,7 +182,7 @@ def test_with_scope_pod_the_object_names_the_pod(node: Node) -> None:
     node.writes_folder(replace(_manifest(), triggers=(FAILURE,)))
     node.clips.opened({**node.event("wire"), "points": ["shop/checkout/web-1"]})
     node.writes.send()
-    assert node.api.requests[0][2]["spec"]["pods"] == ["web-1"]
+    assert node.api.requests[1][2]["spec"]["pods"] == ["web-1"]
 
 
 def test_the_second_agent_to_create_it_joins(node: Node) -> None:
@@ -210,12 +211,14 @@ def test_an_object_waits_for_the_api_server_and_outlives_a_restart(node: Node) -
 
 
 @pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("tried", [False, True])
 def test_a_namespace_that_was_made_anew_for_others_gets_no_clip_of_the_old_one(
-    node: Node, restarted: bool
+    node: Node, restarted: bool, tried: bool
 ) -> None:
     node.api.fails = UnreachableError("it is down")
     node.fails()
-    node.writes.send()
+    if tried:
+        node.writes.send()
     node.completes()
     if restarted:
         node.restart()
@@ -225,6 +228,30 @@ def test_a_namespace_that_was_made_anew_for_others_gets_no_clip_of_the_old_one(
     assert [verb for verb, *_ in node.api.requests] == ["get"]
     assert node.recorder.asked == [("drop", ID)]
     assert node.clips.path_of(CLIP) is None
+
+
+def test_a_clip_of_that_name_in_a_namespace_made_anew_is_another(node: Node) -> None:
+    node.fails()
+    node.completes()
+    node.home = "another"
+    node.hears(_object("of-others"))
+    assert node.recorder.asked == [("drop", ID)]
+    assert [request.clip for request in node.recorder.kept] == [ID]
+    assert not node.writes.waiting
+
+
+def test_a_clip_waits_until_its_namespace_is_known(node: Node) -> None:
+    node.fails()
+    node.completes()
+    node.restart()
+    node.home = None
+    node.hears(_object("uid-1"))
+    assert (node.part, node.recorder.asked) == (None, [])
+    node.api.objects[f"{PATH}/{CLIP.name}"] = _object("uid-1")
+    node.api.create = _raise(ConflictError("it exists", status=409, reason="AlreadyExists"))  # type: ignore[method-assign]
+    node.writes.send()
+    assert node.part is not None
+    assert Marks(node.folder).of(ID).uid == "uid-1"
 
 
 def test_an_object_that_was_deleted_before_its_maker_saw_it_takes_the_clip_along(node: Node) -> None:

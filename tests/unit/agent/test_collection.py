@@ -6,7 +6,7 @@ from agents import NOON, paper_log
 from podcam.agent.collection import Collection
 from podcam.agent.guard import Guard
 from podcam.errors import KubernetesError
-from podcam.kube import Changed, Deleted, Listed, Lost, Pod, format_time
+from podcam.kube import Changed, Deleted, Listed, Lost, NamespaceLimits, Pod, format_time
 
 
 class Heard:
@@ -48,6 +48,13 @@ def test_an_object_made_anew_between_two_lists_is_told_as_both() -> None:
     heard.pods.take(Listed((_pod("a", "1"),)))
     heard.pods.take(Listed((_pod("a", "2"),)))
     assert heard.told[2:] == ["-shop/a", "+shop/a 2", "listed"]
+
+
+def test_one_made_anew_just_as_it_was_is_another() -> None:
+    namespaces = Collection(NamespaceLimits.parse, Guard(paper_log()[0]))
+    for uid in ("1", "2"):
+        namespaces.take(Listed(({"metadata": {"name": "shop", "uid": uid}},)))
+    assert namespaces.uid("shop") == "2"
 
 
 def test_a_watch_that_is_lost_changes_nothing() -> None:
