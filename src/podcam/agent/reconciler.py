@@ -224,6 +224,7 @@ class Reconciler:
         self._add(point, wanted, namespace)
 
     def _add(self, point: NodePoint, wanted: Wanted, namespace: Namespace) -> None:
+        self._points.put(point, PointState.WAITING, "", "")  # one that has ended would go with its old ring
         admitted = self._admit(point.id, point.recording)
         if isinstance(admitted, Refusal):
             self._turn_away(point, admitted)
@@ -238,7 +239,6 @@ class Reconciler:
             search=self._search(wanted.pod.namespace),
             node=self._node,
         )
-        self._points.put(point, PointState.WAITING, "", "")
         point.adding, point.limit_bytes, point.namespace = True, admitted, namespace
         self._coming.append((point, settings))
 

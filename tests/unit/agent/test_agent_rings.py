@@ -240,6 +240,24 @@ def test_nobody_goes_on_in_a_ring_of_a_gone_recording_that_cannot_be_removed(nod
     assert node.recorder.asked == [("add", point_id)]
 
 
+def test_a_pod_whose_old_ring_goes_as_it_is_admitted_is_known(node: Node) -> None:
+    ring = node.holds("web-1", MB)
+    point = node.records("web-1")
+    wanted = dict(node.wanted)
+    node.reconciler.interrupt("shop/checkout")
+    node.rings.disown("shop/checkout")
+    node.reconciler.reconcile({})
+    in_the_way = ring.with_name(f".{ring.name}.removed")
+    in_the_way.write_text("no folder")
+    node.reconciler.stopped(point, "its recording was deleted")
+    node.rings.drop_disowned()
+    in_the_way.unlink()
+    node.reconciler.reconcile(wanted)
+    node.reconciler.started(point)
+    assert node.points.all[point].state == "Recording"
+    assert node.recorder.asked[-1] == ("add", point)
+
+
 def test_the_ring_of_a_gone_recording_that_cannot_be_removed_is_tried_again(node: Node) -> None:
     ring = node.holds("web-1", MB)
     in_the_way = ring.with_name(f".{ring.name}.removed")
