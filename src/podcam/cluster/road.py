@@ -56,21 +56,19 @@ Say = Callable[[str], None]
 
 
 class Patience:
-    """How long agents that are away are waited for, all together: from when the first one is found so.
+    """How long agents that are away are waited for, all together: many take no longer than one.
 
-    So each of them has that long to come back, and many take no longer than one.
+    What passes while agents answer does not count.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
-        self._until_seconds: float | None = None
+        self.left_seconds = _PATIENCE_SECONDS
 
-    def left_seconds(self) -> float:
-        """How much there is of it; it begins with the first question."""
-        now = self.clock()
-        if self._until_seconds is None:
-            self._until_seconds = now + _PATIENCE_SECONDS
-        return max(0.0, self._until_seconds - now)
+    def spend(self, since_seconds: float) -> float:
+        """Count what has passed as waited; how much is left."""
+        self.left_seconds = max(0.0, self.left_seconds - (self.clock() - since_seconds))
+        return self.left_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +246,7 @@ class Road:
     def _answer(self, what: str, headers: Mapping[str, str]) -> tuple[Answer, _Held]:
         why: PodcamError | None = None
         for tries, pause_seconds in enumerate((*_PAUSES, 0.0)):
-            why = None
+            why, began_seconds = None, self._patience.clock()
             if self._pod:
                 held = self._reader.held()
                 path = f"{path_of(PODS, NAMESPACE, f'{self._pod}:{self._port}')}/proxy"
@@ -267,12 +265,14 @@ class Road:
                     why = PartError(_refusal(answer))
                     if answer.status not in _NOT_YET:
                         raise why
-            left_seconds = self._patience.left_seconds()
+            left_seconds = self._patience.spend(began_seconds)
             if not (left_seconds and pause_seconds):
                 break
             if not tries:
                 self._say(f"{self._node}: {self._absence(why)}; trying for {left_seconds:.0f} s")
+            began_seconds = self._patience.clock()
             self.pause(min(pause_seconds, left_seconds))
+            self._patience.spend(began_seconds)
             self._find_agent()
         if isinstance(why, PartError | UnreachableError):
             raise why

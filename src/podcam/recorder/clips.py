@@ -287,6 +287,10 @@ class Clips:
                 self.keep(request, now_ns)
         except ClipError as error:
             self._tell("warning", None, text=str(error))
+            if request is not None:
+                path = str(self._store.folder / clip_id)
+                fields = {"clip": clip_id, "path": path, "recording": request.recording or None}
+                self._tell("removed", None, **fields, reason=str(error))
 
     def begun(self, recording: str, point: str) -> None:
         """The writer has another point of a recording: open clips of it hold that, too."""

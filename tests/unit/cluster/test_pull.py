@@ -570,3 +570,20 @@ def test_folders_of_two_nodes_are_never_one() -> None:
     long = [folder_of("n" * 253, f"{'p' * 200}{number}") for number in range(2)]
     assert len(set(long)) == 2
     assert max(map(len, long)) < 256
+
+
+def test_what_passes_while_agents_answer_is_not_waited(cluster: ClipCluster, tmp_path: Path) -> None:
+    """An update of the agents reaches the nodes one after another."""
+    waiting, away = Waiting(), {"node-1", "node-2"}
+
+    def come_back(request: Request, node: str, path: str) -> bool:
+        if node not in away:
+            waiting.seconds += 31.0  # a slow one
+            return False
+        away.discard(node)
+        request.refuse(503, "ServiceUnavailable", "not just now")
+        return True
+
+    cluster.fault = come_back
+    assert waiting.pull(cluster, tmp_path / "cache").missing == ()
+    assert len(waiting.said) == 2

@@ -450,6 +450,23 @@ def test_a_ring_that_rests_is_looked_at_once_for_what_it_holds(
     assert len(looked) == 3
 
 
+def test_one_that_waited_for_a_drop_and_cannot_be_kept_is_told_as_removed(
+    paper: Paper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep(paper)
+    paper.clips.drop("ns_clip")
+    keep(paper)
+
+    def refuse(*_: object) -> None:
+        raise ClipError("20 clips are open already")
+
+    monkeypatch.setattr(paper.clips, "keep", refuse)
+    paper.clips.dropped("ns_clip", NOON)
+    assert [(kind, fields["clip"], fields["reason"]) for kind, fields in paper.told if kind == "removed"] == [
+        ("removed", "ns_clip", "20 clips are open already")
+    ]
+
+
 def test_a_clip_that_is_asked_for_again_while_it_is_dropped_is_another(paper: Paper) -> None:
     """Its object was deleted, and made anew at once."""
     paper.detector_answers = False
