@@ -17,7 +17,7 @@ from podcam.cluster.nodes import Node, nodes_of
 from podcam.cluster.recordings import MANAGER
 from podcam.cluster.waiting import collections
 from podcam.errors import NotFoundError
-from podcam.kube import CLIPS, PODS, RECORDINGS, Api, Kind, list_objects, path_of
+from podcam.kube import CLIPS, NAMESPACES, PODS, RECORDINGS, Api, Kind, list_objects, path_of
 
 _CLEANER = "podcam-clean-up"
 _CLEANERS = f"app.kubernetes.io/name={_CLEANER}"
@@ -44,7 +44,7 @@ class Inventory:
     """What there is to take out."""
 
     installed: bool
-    """Whether there are agents, or the custom resources."""
+    """Whether there are agents, the custom resources, or the namespace."""
     recordings: int
     clips: int
     daemon_set: Mapping[str, Any] | None
@@ -68,8 +68,9 @@ def take_inventory(api: Api) -> Inventory:
     """Look at what there is, in all namespaces."""
     recordings, clips = _count(api, RECORDINGS), _count(api, CLIPS)
     daemon_set = _get(api, path_of(DAEMON_SETS, NAMESPACE, DAEMON_SET))
+    namespace = _get(api, path_of(NAMESPACES, name=NAMESPACE))
     return Inventory(
-        installed=any(each is not None for each in (recordings, clips, daemon_set)),
+        installed=any(each is not None for each in (recordings, clips, daemon_set, namespace)),
         recordings=recordings or 0,
         clips=clips or 0,
         daemon_set=daemon_set,

@@ -14,7 +14,7 @@ from podcam.cli.kubectl import main
 from podcam.cluster import Kubectl
 from podcam.cluster.agents import DAEMON_SETS
 from podcam.cluster.uninstall import cleaner_of
-from podcam.kube import CLIPS, NODES, PODS, RECORDINGS, path_of
+from podcam.kube import CLIPS, NAMESPACES, NODES, PODS, RECORDINGS, path_of
 
 pytestmark = pytest.mark.skipif(
     shutil.which("kubectl") is None,
@@ -248,6 +248,17 @@ def test_without_agents_the_nodes_are_not_known(
     err = capsys.readouterr().err
     assert "deleting 1 recording and 2 clips of all namespaces\n" in err
     assert "there were no agents, so it is not known what the nodes hold" in err
+    assert kubectl.commands
+
+
+def test_what_is_left_of_an_installation_goes_only_when_that_is_said(
+    cluster: FakeCluster, kubectl: Applied
+) -> None:
+    cluster.kinds -= {RECORDINGS.plural, CLIPS.plural}
+    cluster.add(NAMESPACES, {"metadata": {"name": "podcam-system"}})
+    assert main(["uninstall"]) == 2
+    assert not kubectl.commands
+    assert main(["uninstall", "--yes"]) == 0
     assert kubectl.commands
 
 
