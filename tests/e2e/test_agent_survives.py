@@ -151,6 +151,22 @@ def test_an_update_of_the_agents_loses_no_ring_and_no_clip(scenario: Scenario) -
     assert {line["client_port"] for line in before} <= ports
 
 
+def test_a_clip_whose_agent_is_killed_as_it_begins_is_complete_in_the_end(
+    scenario: Scenario, tools: Path
+) -> None:
+    cluster, namespace, pod = recorded_scenario(scenario)
+    node = pod["spec"]["nodeName"]
+    scenario.fail_next(pod)
+    scenario.wait_until_failed()
+    name = wait_for_clip(cluster, namespace)["metadata"]["name"]
+    kill(tools, node, _MAIN)
+    found = wait_for_clip(
+        cluster, namespace, lambda each: each["metadata"]["name"] == name and is_complete(each), 90
+    )
+    assert found["status"]["parts"][node]["state"] == "Complete"
+    assert found["spec"]["trigger"]["client"]["port"] in recorded_ports(cluster, namespace, name, pod)
+
+
 def test_a_writer_that_dies_is_started_again(scenario: Scenario, tools: Path) -> None:
     cluster, namespace, pod = recorded_scenario(scenario)
     node = pod["spec"]["nodeName"]
