@@ -14,7 +14,7 @@ from podcam.agent.log import Log
 from podcam.agent.node import Node
 from podcam.agent.settings import AgentSettings, Share
 from podcam.errors import PodcamError
-from podcam.kube import CLIPS, GRANTS, NAMESPACES, PODS, RECORDINGS, Listed, Pod
+from podcam.kube import CLIPS, GRANTS, NAMESPACES, PODS, RECORDINGS, Listed, Pod, path_of
 from podcam.recorder import KeepRequest, PointSettings, RecorderFolder, RecordingSettings, Timer
 
 SECOND = 1_000_000_000
@@ -236,7 +236,9 @@ class PaperNode:
         self.take = {kind: objects.take for kind, objects in self.node.objects.by_kind.items()}
         for kind in (RECORDINGS, PODS, CLIPS, GRANTS):
             self.take[kind](Listed(()))
-        self.take[NAMESPACES](Listed(({"metadata": {"name": "shop", "uid": "n"}},)))
+        namespace = {"metadata": {"name": "shop", "uid": "n"}}
+        self.api.objects[path_of(NAMESPACES, name="shop")] = namespace
+        self.take[NAMESPACES](Listed((namespace,)))
 
 
 def paper_log() -> tuple[Log, io.StringIO]:

@@ -13,7 +13,7 @@ import pytest
 from agents import PaperNode
 from podcam.agent.naming import Name, clip_folder
 from podcam.clip import COMPLETE, ClipPart, Manifest, write_manifest
-from podcam.kube import CLIPS, PODS, RECORDINGS, Changed, Deleted, format_time
+from podcam.kube import CLIPS, NAMESPACES, PODS, RECORDINGS, Changed, Deleted, format_time, path_of
 from podcam.model.failure import Failure
 from podcam.model.point import Endpoint, Point, Window
 from podcam.model.verdict import FailureClass
@@ -61,7 +61,8 @@ class Life(PaperNode):
         self.recorder.limits.clear()
         self.recorder.kept.clear()
         self.api.requests.clear()
-        self.api.objects.clear()
+        for path in self.api.objects.keys() - {path_of(NAMESPACES, name="shop")}:
+            del self.api.objects[path]
 
     def _clip(self, recording: Object, name: str, *, wire: bool) -> None:
         namespace, owner = "shop", recording["metadata"]["name"]
