@@ -15,7 +15,7 @@ from podcam.cluster.sidecar import (
     pod_recorder,
     pull_from_pod,
 )
-from podcam.errors import ClipError, KubernetesError, NotFoundError, PodcamError, UsageError
+from podcam.errors import ClipError, KubernetesError, NotFoundError, PodcamError
 
 _LOOK_SECONDS = 1.0
 _BROKEN_SECONDS = 2.0
@@ -37,7 +37,7 @@ def fetch(at: Cluster, pod: str, clip: str | None, timeout_seconds: float) -> tu
     Raises:
         PodcamError: there is no such pod, recorder or clip, or no way to it.
     """
-    recorder = _recorder(at, pod)
+    recorder = pod_recorder(at.api, at.namespace, pod)
     with PodRoad(at.kubectl.options, recorder) as road:
         name, pulled = _fetch(at, road, recorder, _chosen(road, clip, timeout_seconds))
     if pulled.fetched_bytes:
@@ -51,7 +51,7 @@ def watch(at: Cluster, pod: str) -> Iterator[tuple[str, Pulled]]:
     Raises:
         PodcamError: there is no such pod, or what answers there is no recorder of ours.
     """
-    recorder = _recorder(at, pod)
+    recorder = pod_recorder(at.api, at.namespace, pod)
     say(_WHO_READS)
     taken: set[str] = set()
     with PodRoad(at.kubectl.options, recorder) as road:
@@ -81,14 +81,6 @@ def say_fetched(pulled: Pulled) -> None:
     parts = len(pulled.manifest.parts)
     fetched = f"{format_size(pulled.fetched_bytes)} fetched" if pulled.fetched_bytes else "all of it was here"
     say(f"{parts} {'pod' if parts == 1 else 'pods'}, {fetched}: {pulled.folder}")
-
-
-def _recorder(at: Cluster, pod: str) -> PodRecorder:
-    """Of the pod of this name, which may be written as `-o name` prints it: `pod/NAME`."""
-    name = pod.rpartition("/")[2]
-    if name in {"", ".", ".."}:
-        raise UsageError(f"--sidecar {pod!r} names no pod; `kubectl podcam status` lists those it may be")
-    return pod_recorder(at.api, at.namespace, name)
 
 
 def _lives(at: Cluster, recorder: PodRecorder) -> bool:

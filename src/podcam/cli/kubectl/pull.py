@@ -64,6 +64,7 @@ def add_clip(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--sidecar",
+        type=names.pod,
         metavar="POD",
         help="from the recorder in this pod: `podcam sidecar`, or `podcam wrap --serve`",
     )

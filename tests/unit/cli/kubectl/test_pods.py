@@ -147,7 +147,7 @@ def test_a_pod_without_a_name_is_wrong_usage(
 ) -> None:
     assert main([*verb, "--sidecar", name, "-n", "shop"]) == 2
     (told,) = capsys.readouterr().err.splitlines()
-    assert f"--sidecar {name!r} names no pod" in told
+    assert "argument --sidecar: " in told
 
 
 @pytest.fixture
